@@ -1,0 +1,111 @@
+/**
+ * What can go wrong with a cache, as one error with one tagged `reason`.
+ *
+ * Bad input (a definition, a key, a tag, a setting, a target) names what was wrong, what was found and what was
+ * expected. A cache that is merely away or full never appears here: reads compute and writes commit without it.
+ */
+import * as Schema from "effect/Schema"
+
+/** A node, tag or model was declared in a way that cannot work. Thrown where it is declared. */
+export class InvalidDefinition extends Schema.TaggedError<InvalidDefinition>("cacheme/InvalidDefinition")(
+  "InvalidDefinition",
+  { definition: Schema.String, field: Schema.String, expected: Schema.String, actual: Schema.String }
+) {
+  override get message(): string {
+    return `${this.definition}: ${this.field} is ${this.actual}, expected ${this.expected}`
+  }
+}
+
+/** Two different definitions share one name, so that their entries or tags would be mixed up. */
+export class DefinitionConflict extends Schema.TaggedError<DefinitionConflict>("cacheme/DefinitionConflict")(
+  "DefinitionConflict",
+  { name: Schema.String, first: Schema.String, second: Schema.String, difference: Schema.String }
+) {
+  override get message(): string {
+    return `${this.name} has two different definitions: ${this.first} and ${this.second} (they differ in ${this.difference})`
+  }
+}
+
+/** The fields given to a node, a tag or a model's row do not make a key. Thrown where the key is made. */
+export class InvalidKey extends Schema.TaggedError<InvalidKey>("cacheme/InvalidKey")("InvalidKey", {
+  definition: Schema.String,
+  field: Schema.String,
+  expected: Schema.String,
+  actual: Schema.String
+}) {
+  override get message(): string {
+    return `${this.definition}: field "${this.field}" is ${this.actual}, expected ${this.expected}`
+  }
+}
+
+/** `Cacheme.invalidate` was asked for something that names nothing that can be invalidated. */
+export class InvalidTarget extends Schema.TaggedError<InvalidTarget>("cacheme/InvalidTarget")("InvalidTarget", {
+  target: Schema.String,
+  expected: Schema.String
+}) {
+  override get message(): string {
+    return `cannot invalidate ${this.target}: expected ${this.expected}`
+  }
+}
+
+/** A setting of the layer, from Config or from code, is not allowed. The layer does not start. */
+export class InvalidSetting extends Schema.TaggedError<InvalidSetting>("cacheme/InvalidSetting")("InvalidSetting", {
+  setting: Schema.String,
+  value: Schema.String,
+  expected: Schema.String
+}) {
+  override get message(): string {
+    return `${this.setting} is ${this.value}, expected ${this.expected}`
+  }
+}
+
+/** The cache's layer has been closed: nothing applies invalidations any more. */
+export class Closed extends Schema.TaggedError<Closed>("cacheme/Closed")("Closed", {}) {
+  override get message(): string {
+    return "the cache is closed: its layer has been released"
+  }
+}
+
+/**
+ * The one error of this package, told apart by its `reason`.
+ *
+ * **Example** (Acting on one reason)
+ *
+ * ```ts
+ * import { Cacheme } from "cacheme"
+ * import { Effect } from "effect"
+ *
+ * const dropped = Cacheme.invalidate({ pattern: "book:*" }).pipe(
+ *   Effect.map((report) => report.entries),
+ *   Effect.catchReason("CachemeError", "InvalidTarget", () => Effect.succeed(0))
+ * )
+ * ```
+ */
+export class CachemeError extends Schema.TaggedError<CachemeError>("cacheme/CachemeError")("CachemeError", {
+  reason: Schema.Union([InvalidDefinition, DefinitionConflict, InvalidKey, InvalidTarget, InvalidSetting, Closed])
+}) {
+  override get message(): string {
+    return this.reason.message
+  }
+}
+
+/** Writes a value into a message: JSON where that says enough, cut at 80 characters. */
+export const describe = (value: unknown): string => {
+  const text =
+    typeof value === "function"
+      ? `a function`
+      : typeof value === "bigint"
+        ? `${value}n`
+        : typeof value === "number"
+          ? String(value)
+          : (safeJson(value) ?? String(value))
+  return text.length > 80 ? `${text.slice(0, 77)}…` : text
+}
+
+const safeJson = (value: unknown): string | undefined => {
+  try {
+    return JSON.stringify(value)
+  } catch {
+    return undefined
+  }
+}

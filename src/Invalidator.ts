@@ -1,0 +1,75 @@
+/**
+ * The invalidator: one fiber that applies invalidations to the store, in the order they were published.
+ *
+ * Publishing is one synchronous step, so nothing can come between a commit and it; its subscription exists before
+ * anything can publish, and the PubSub is unbounded, so nothing is lost. Each request carries a Deferred that is
+ * completed once the store has acknowledged. When the layer closes, what was published before is still applied; what
+ * comes later fails as `Closed`.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as PubSub from "effect/PubSub"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { CachemeError, Closed } from "./CachemeError.ts"
+import type { Invalidation, Report, Request } from "./Invalidation.ts"
+import type { Store } from "./Store.ts"
+
+/** A request on its way, with the place where its acknowledgement is awaited. */
+interface Published {
+  readonly request: Request
+  readonly acknowledged: Deferred.Deferred<Report, CachemeError>
+}
+
+/** Publishes invalidations and tells of those applied. */
+export interface Invalidator {
+  /** Publishes at once, without waiting; the effect waits for the acknowledgement and may be interrupted freely. */
+  readonly publishUnsafe: (request: Request) => Effect.Effect<Report, CachemeError>
+  /** The invalidations applied from the moment of subscription on. A subscriber is expected to keep up. */
+  readonly events: Stream.Stream<Invalidation>
+}
+
+/** Starts the invalidator of a store. It runs until the scope closes. */
+export const make = Effect.fnUntraced(function* (
+  store: Store["Service"]
+): Effect.fn.Return<Invalidator, never, Scope.Scope> {
+  const requests = yield* PubSub.unbounded<Published>()
+  const events = yield* PubSub.unbounded<Invalidation>()
+  const subscription = yield* PubSub.subscribe(requests)
+  // What was published and not yet applied: what the fiber had in hand when it was stopped is not lost either.
+  const outstanding = new Set<Published>()
+
+  const apply = Effect.fnUntraced(function* (published: Published) {
+    const exit = yield* Effect.exit(store.invalidate(published.request))
+    outstanding.delete(published)
+    if (Exit.isSuccess(exit)) PubSub.publishUnsafe(events, exit.value.invalidation)
+    yield* Deferred.done(
+      published.acknowledged,
+      Exit.map(exit, ({ report }) => report)
+    )
+  }, Effect.uninterruptible)
+
+  yield* Effect.addFinalizer(() =>
+    PubSub.shutdown(requests).pipe(
+      Effect.andThen(Effect.suspend(() => Effect.forEach([...outstanding], apply, { discard: true }))),
+      Effect.andThen(PubSub.shutdown(events))
+    )
+  )
+  yield* PubSub.takeAll(subscription).pipe(
+    Effect.flatMap((batch) => Effect.forEach(batch, apply, { discard: true })),
+    Effect.forever,
+    Effect.onExit((exit) => Effect.logDebug("the invalidator has stopped", exit)),
+    Effect.forkScoped
+  )
+
+  return {
+    publishUnsafe: (request) => {
+      const published: Published = { request, acknowledged: Deferred.makeUnsafe() }
+      if (!PubSub.publishUnsafe(requests, published)) return Effect.fail(new CachemeError({ reason: new Closed() }))
+      outstanding.add(published)
+      return Deferred.await(published.acknowledged)
+    },
+    events: Stream.fromPubSub(events)
+  }
+})

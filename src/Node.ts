@@ -1,0 +1,374 @@
+/**
+ * A node is a question: a typed key, a typed answer, how long the answer stays good, and the tags it rests on.
+ *
+ * `Node.Class` declares one; an instance of the class is a key. Instances compare by value and are plain data: they
+ * do nothing by themselves, `Cacheme` answers them.
+ */
+import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
+import type * as Exit from "effect/Exit"
+import * as Hash from "effect/Hash"
+import * as Option from "effect/Option"
+import * as PrimaryKey from "effect/PrimaryKey"
+import * as Schema from "effect/Schema"
+import * as Persistable from "effect/persistence/Persistable"
+import { CachemeError, describe, InvalidDefinition, InvalidKey } from "./CachemeError.ts"
+import * as Definition from "./Definition.ts"
+import * as Key from "./Key.ts"
+import type { Tags } from "./Tag.ts"
+
+/** Marks node instances and node classes; holds the node's definition. */
+export const TypeId = "~cacheme/Node"
+
+/** Schemas of answers: any codec that needs no services. */
+export type AnySchema = Schema.ConstraintCodec<any, any>
+
+/** How long an answer stays good, decided once it is known. */
+export type TimeToLive<K, A, E> = Duration.Input | ((exit: Exit.Exit<A, E>, key: K) => Duration.Input)
+
+/** What is told of an answer: called after it is known, never able to change it. */
+export interface Callbacks<K, A> {
+  /** Runs when the cache answered. */
+  readonly hit?: ((key: K, value: A) => Effect.Effect<unknown>) | undefined
+  /** Runs when the cache could not answer, before the lookup. */
+  readonly miss?: ((key: K) => Effect.Effect<unknown>) | undefined
+}
+
+/** What a single call may decide differently from its node. */
+export interface Overrides<K = any, A = any, E = any> {
+  readonly timeToLive?: TimeToLive<K, A, E> | undefined
+  readonly skip?: boolean | ((key: K) => boolean) | undefined
+  readonly on?: Callbacks<K, A> | undefined
+}
+
+/** The options of a node: see {@link Class}. */
+export interface Options<F extends Key.Fields, V extends AnySchema, E extends AnySchema> extends Overrides<
+  Key.Type<F>,
+  V["Type"],
+  E["Type"]
+> {
+  /** The fields of the key, each a schema. */
+  readonly key: F
+  /** The schema of answers: what is stored and handed out is the schema's, excess properties go. */
+  readonly value: V
+  /** The schema of failures that may be cached; without it no failure is. Defects and interrupts never are. */
+  readonly error?: E | undefined
+  /** The facts that answer and cached failure rest on, as far as the key tells. */
+  readonly tags?: ((key: Key.Type<F>) => Tags) | undefined
+  /** The facts that an answer rests on, as far as the answer tells. */
+  readonly valueTags?: ((value: V["Type"], key: Key.Type<F>) => Tags) | undefined
+  /** The node whose key leads this one's: invalidating `book:100` drops `book:100>owner` too. */
+  readonly within?: ClassAny | undefined
+  /** Changing it leaves all earlier entries behind. Default 1. */
+  readonly version?: number | string | undefined
+}
+
+/** The declaration of a node. */
+export interface NodeDefinition extends Definition.Definition, Omit<Options<any, AnySchema, AnySchema>, "key"> {
+  readonly kind: "node"
+  readonly error: AnySchema
+  readonly version: number | string
+  readonly spelling: Key.Spelling
+  /** The tag of every entry of this node, and of the nodes whose keys lead this one's. */
+  readonly classIds: ReadonlyArray<string>
+  /** The canonical key. */
+  readonly id: (key: any) => string
+  /** The keys of the nodes that this one's key lies within, outermost first. */
+  readonly ancestorIds: (key: any) => ReadonlyArray<string>
+  /** The raw key of a canonical one, or `undefined` if it is not a key of this node; and back. */
+  readonly parse: (id: string) => Key.Raw | undefined
+  readonly write: (raw: Key.Raw) => string
+}
+
+/** A key: an instance of a node class. */
+export interface Node<V extends AnySchema, E extends AnySchema>
+  extends Persistable.Persistable<V, E>, PrimaryKey.PrimaryKey {
+  readonly [TypeId]: NodeDefinition
+}
+
+/** A key of any node. */
+export type Any = Node<AnySchema, AnySchema>
+
+/** The answers of a node. */
+export type Value<N extends Any> = Persistable.Success<N>
+
+/** The failures of a node that may be cached. */
+export type Error<N extends Any> = Persistable.Error<N>
+
+/** A node class. */
+export interface NodeClass<Self, F extends Key.Fields, V extends AnySchema, E extends AnySchema> {
+  new (key: Key.Input<F>): Node<V, E> & Key.Type<F>
+  readonly [TypeId]: NodeDefinition
+  readonly "~self"?: Self
+  readonly "~fields"?: F
+}
+
+/** Any node class. */
+export interface ClassAny {
+  readonly [TypeId]: NodeDefinition
+  readonly "~fields"?: any
+}
+
+/** The fields of the node that a node lies within must be fields of its own key. */
+type Within<F, W> = W extends { readonly "~fields"?: infer P }
+  ? [keyof NonNullable<P>] extends [keyof F]
+    ? unknown
+    : { readonly within: `The key must have the fields of the node it lies within` }
+  : unknown
+
+type MissingSelf = `Missing type argument: write "class MyNode extends Node.Class<MyNode>()(…)"`
+
+/**
+ * Declares a question: what identifies it, what answers it, how long the answer stays good.
+ *
+ * **Details**
+ *
+ * `timeToLive` defaults to the layer's (1 hour); it may depend on the answer and on the key, and zero stores nothing.
+ * Declaring throws `CachemeError` (`InvalidDefinition`) for a bad name or Duration; constructing a key throws one
+ * (`InvalidKey`) that names node and field when a field is missing, unknown or ill-typed, and when the key is over
+ * 1 KiB.
+ *
+ * **Gotchas**
+ *
+ * Two lookups with equal nodes are the same question: whatever else the answer depends on (the user's rights, a
+ * tenant, a locale) belongs into the key.
+ *
+ * **Example** (A book by its id)
+ *
+ * ```ts
+ * import { Node } from "cacheme"
+ * import { Schema } from "effect"
+ *
+ * class Book extends Schema.Class<Book>("Book")({ id: Schema.Int, title: Schema.String }) {}
+ *
+ * class BookNode extends Node.Class<BookNode>()("book", {
+ *   key: { id: Schema.Int },
+ *   value: Book,
+ *   timeToLive: "10 minutes"
+ * }) {}
+ *
+ * const key = new BookNode({ id: 100 })
+ * console.log(String(key)) // book:100
+ * ```
+ */
+export const Class =
+  <Self = never>() =>
+  <
+    const F extends Key.Fields,
+    V extends AnySchema,
+    E extends AnySchema = Schema.Never,
+    W extends ClassAny | undefined = undefined
+  >(
+    name: string,
+    options: Options<F, V, E> & { readonly within?: W } & Within<F, W>
+  ): [Self] extends [never] ? MissingSelf : NodeClass<Self, F, V, E> =>
+    makeClass(define(name, options as any, Definition.locate(Class))) as any
+
+const makeClass = (definition: NodeDefinition) => {
+  const { spelling } = definition
+  const persistable = { success: definition.value, error: definition.error }
+  class NodeImpl {
+    static readonly [TypeId] = definition
+    constructor(input: unknown) {
+      spelling.checkUnsafe(input)
+      Object.assign(this, input)
+      assertLengthUnsafe(definition, this)
+    }
+    get [TypeId](): NodeDefinition {
+      return definition
+    }
+    get [Persistable.symbol]() {
+      return persistable
+    }
+    [PrimaryKey.symbol](): string {
+      return definition.id(this)
+    }
+    [Equal.symbol](that: unknown): boolean {
+      return isNode(that) && that[TypeId].name === definition.name && PrimaryKey.value(that) === definition.id(this)
+    }
+    [Hash.symbol](): number {
+      return Hash.string(definition.id(this))
+    }
+    toString(): string {
+      return definition.id(this)
+    }
+  }
+  return NodeImpl
+}
+
+const assertLengthUnsafe = (definition: NodeDefinition, key: object): void => {
+  const values = Object.values(key)
+  // A few numbers can never be too long: their text is not built just to be measured.
+  if (values.length <= 20 && values.every((value) => typeof value === "number")) return
+  const id = definition.id(key)
+  if (Key.isTooLong(id)) {
+    throw new CachemeError({
+      reason: new InvalidKey({
+        definition: `node "${definition.name}"`,
+        field: definition.spelling.fields.join(", "),
+        expected: `a key of at most ${Key.maxBytes} bytes`,
+        actual: describe(id)
+      })
+    })
+  }
+}
+
+const define = (name: string, options: Options<any, AnySchema, AnySchema>, definedAt: string): NodeDefinition => {
+  Definition.assertNameUnsafe("node", name)
+  assertDurationUnsafe(`node "${name}"`, options.timeToLive)
+  const spelling = Key.spelling(`node "${name}"`, options.key)
+  const parent = options.within?.[TypeId]
+  const foreign = parent?.spelling.fields.find((field) => !spelling.fields.includes(field))
+  if (foreign !== undefined) {
+    throw new CachemeError({
+      reason: new InvalidDefinition({
+        definition: `node "${name}"`,
+        field: "within",
+        expected: `a node whose key fields are all in the key`,
+        actual: `node "${parent!.name}", whose field "${foreign}" is not`
+      })
+    })
+  }
+  const own = spelling.fields.filter((field) => parent === undefined || !parent.spelling.fields.includes(field))
+  const ownId = own.length === 0 ? () => name : (key: any) => `${name}:${spelling.text(key, own)}`
+  const id = parent === undefined ? ownId : (key: any) => `${parent.id(key)}>${ownId(key)}`
+  return {
+    ...options,
+    kind: "node",
+    name,
+    definedAt,
+    error: options.error ?? Schema.Never,
+    version: options.version ?? 1,
+    spelling,
+    classIds: [classId(name), ...(parent?.classIds ?? [])],
+    id,
+    ancestorIds: parent === undefined ? () => [] : (key) => [...parent.ancestorIds(key), parent.id(key)],
+    ...(parent === undefined && spelling.fields.length === 1
+      ? {
+          parse: (text) => (text.startsWith(`${name}:`) ? spelling.parse(text.slice(name.length + 1)) : undefined),
+          write: (raw) => `${name}:${spelling.write(raw)}`
+        }
+      : { parse: (text) => text, write: String }),
+    parts: () => ({
+      ...Object.fromEntries(
+        Object.entries(options.key).map(([field, schema]) => [`key.${field}`, Definition.schemaText(schema as AnySchema)])
+      ),
+      value: Definition.schemaText(options.value),
+      error: Definition.schemaText(options.error ?? Schema.Never),
+      version: Definition.optionText(options.version ?? 1),
+      timeToLive: Definition.optionText(options.timeToLive),
+      tags: Definition.optionText(options.tags),
+      valueTags: Definition.optionText(options.valueTags),
+      skip: Definition.optionText(options.skip),
+      within: parent?.name ?? ""
+    })
+  }
+}
+
+/** The id of the tag that every entry of a node carries. */
+export const classId = (name: string): string => `${name}:*`
+
+/** True for the ids of keys, as opposed to those of tags (`#…`, `@…`) and of node classes (`book:*`). */
+export const isKeyId = (id: string): boolean => !id.startsWith("#") && !id.startsWith("@") && !id.endsWith(":*")
+
+/** The raw key that a memory store files an entry under: the field itself where one primitive field makes the key. */
+export const rawKey = (node: Any): Key.Raw => {
+  const definition = node[TypeId]
+  return definition.within === undefined && definition.spelling.fields.length === 1
+    ? definition.spelling.raw(node)
+    : definition.id(node)
+}
+
+/** Throws `InvalidDefinition` unless a given time is a Duration of zero or more. */
+const assertDurationUnsafe = (owner: string, input: unknown): void => {
+  if (input === undefined || typeof input === "function" || isDuration(input)) return
+  throw new CachemeError({
+    reason: new InvalidDefinition({
+      definition: owner,
+      field: "timeToLive",
+      expected: `a Duration of zero or more, such as "10 minutes"`,
+      actual: describe(input)
+    })
+  })
+}
+
+/** True for what Effect reads as a Duration that is not negative (NaN and "abc" are none). */
+export const isDuration = (input: unknown): input is Duration.Input =>
+  !Number.isNaN(input) &&
+  Option.match(Duration.fromInput(input as Duration.Input), {
+    onNone: () => false,
+    onSome: (duration) => !Duration.isNegative(duration)
+  })
+
+/** True for keys of every node. */
+export const isNode = (u: unknown): u is Any => typeof u === "object" && u !== null && TypeId in u
+
+/** True for node classes. */
+export const isClass = (u: unknown): u is ClassAny => typeof u === "function" && TypeId in u
+
+/** A question asked in one place only, identified by a string. */
+export interface OneOff<V extends AnySchema, E extends AnySchema = Schema.Never> extends Overrides<
+  string,
+  V["Type"],
+  E["Type"]
+> {
+  readonly key: string
+  readonly value: V
+  readonly error?: E | undefined
+  readonly tags?: Tags
+  readonly valueTags?: ((value: V["Type"]) => Tags) | undefined
+}
+
+/** The node of a one-off, and the options of its call. */
+export const fromOneOff = (options: OneOff<AnySchema, AnySchema>): { readonly node: Any; readonly policy: Policy } => {
+  const { hit, miss } = options.on ?? {}
+  const { skip } = options
+  if (typeof options.key === "string" && !isKeyId(options.key)) {
+    throw new CachemeError({
+      reason: new InvalidKey({
+        definition: "Cacheme.memoize",
+        field: "key",
+        expected: `a text that does not begin with # or @ and does not end with :*`,
+        actual: describe(options.key)
+      })
+    })
+  }
+  assertDurationUnsafe(`one-off "${options.key}"`, options.timeToLive)
+  return {
+    node: new (oneOffClass(options.value, options.error ?? Schema.Never))({ key: options.key }) as unknown as Any,
+    policy: {
+      timeToLive: options.timeToLive,
+      skip: typeof skip === "function" ? () => skip(options.key) : skip,
+      on: { hit: hit && ((_, value) => hit(options.key, value)), miss: miss && (() => miss(options.key)) },
+      tags: () => options.tags,
+      valueTags: options.valueTags
+    }
+  }
+}
+
+/** The options that decide one call: its overrides, and a one-off's tags. */
+export interface Policy extends Overrides {
+  readonly tags?: ((key: any) => Tags) | undefined
+  readonly valueTags?: ((value: any, key: any) => Tags) | undefined
+}
+
+const oneOffClasses = new WeakMap<AnySchema, WeakMap<AnySchema, ReturnType<typeof makeClass>>>()
+
+/** One-offs with equal schemas are one node, whose keys are spelled as they are given. */
+const oneOffClass = (value: AnySchema, error: AnySchema): ReturnType<typeof makeClass> => {
+  let byError = oneOffClasses.get(value)
+  if (byError === undefined) oneOffClasses.set(value, (byError = new WeakMap()))
+  let found = byError.get(error)
+  if (found === undefined) {
+    const schemas = Hash.string(Definition.schemaText(value) + Definition.schemaText(error))
+    const definition = define(
+      `one-off-${(schemas >>> 0).toString(36)}`,
+      { key: { key: Schema.NonEmptyString }, value, error },
+      "Cacheme.memoize"
+    )
+    found = makeClass({ ...definition, id: (node) => node.key, parse: (text) => text, write: String })
+    byError.set(error, found)
+  }
+  return found
+}

@@ -1,0 +1,80 @@
+/** The settings of a cache: what they are called, their defaults, and what is allowed. */
+import * as Config from "effect/Config"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { CachemeError, describe, InvalidSetting } from "./CachemeError.ts"
+import * as Key from "./Key.ts"
+import { isDuration } from "./Node.ts"
+
+/** The options of a cache. */
+export interface Options {
+  /** False: everything computes and nothing is stored. Default true. */
+  readonly enabled?: boolean | undefined
+  /** What the name of everything kept in a shared store begins with. Default `CM:`. */
+  readonly prefix?: string | undefined
+  /** How long an answer stays good where its node does not say. Default 1 hour. */
+  readonly timeToLive?: Duration.Input | undefined
+}
+
+/** Options with their defaults, checked. */
+export interface Settings {
+  readonly enabled: boolean
+  readonly prefix: string
+  readonly timeToLive: Duration.Duration
+}
+
+/** Checks options and fills in the defaults. Fails with `InvalidSetting`. */
+export const make = (options: Options = {}): Effect.Effect<Settings, CachemeError> =>
+  Effect.gen(function* () {
+    const { enabled = true, prefix = "CM:", timeToLive = "1 hour" } = options
+    if (typeof enabled !== "boolean") return yield* invalid("enabled", enabled, "true or false")
+    if (typeof prefix !== "string" || Key.isTooLong(prefix)) {
+      return yield* invalid("prefix", prefix, `a text of at most ${Key.maxBytes} bytes`)
+    }
+    if (!isDuration(timeToLive)) return yield* invalid("timeToLive", timeToLive, durationExpected)
+    return { enabled, prefix, timeToLive: Duration.fromInputUnsafe(timeToLive) }
+  })
+
+const durationExpected = `a Duration of zero or more, such as "10 minutes"`
+
+/** Fails with the setting, the value that was found and what is allowed. */
+export const invalid = (setting: string, value: unknown, expected: string): Effect.Effect<never, CachemeError> =>
+  Effect.fail(new CachemeError({ reason: new InvalidSetting({ setting, value: describe(value), expected }) }))
+
+/** Reads a variable; `undefined` when it is not set. Fails with `InvalidSetting` when its text is not allowed. */
+export const variable = <A>(
+  name: string,
+  expected: string,
+  read: (text: string) => A | undefined
+): Effect.Effect<A | undefined, CachemeError | Config.ConfigError> =>
+  Effect.flatMap(Config.option(Config.String(name)), (text) => {
+    if (Option.isNone(text)) return Effect.succeed(undefined)
+    const value = read(text.value)
+    return value === undefined ? invalid(name, text.value, expected) : Effect.succeed(value)
+  })
+
+/** Reads a yes-or-no variable. */
+export const flag = (name: string) =>
+  variable(name, "true or false (yes, no, on, off, 1, 0)", (text) =>
+    /^(true|yes|on|1)$/i.test(text) ? true : /^(false|no|off|0)$/i.test(text) ? false : undefined
+  )
+
+/** The options of a cache from `CACHEME_ENABLED`, `CACHEME_PREFIX` and `CACHEME_TIME_TO_LIVE`. */
+export const fromConfig = Effect.all({
+  enabled: flag("CACHEME_ENABLED"),
+  prefix: variable("CACHEME_PREFIX", `a text of at most ${Key.maxBytes} bytes`, (text) =>
+    Key.isTooLong(text) ? undefined : text
+  ),
+  timeToLive: variable("CACHEME_TIME_TO_LIVE", durationExpected, (text) =>
+    Option.getOrUndefined(
+      Option.filter(Duration.fromInput(text as Duration.Input), (duration) => !Duration.isNegative(duration))
+    )
+  )
+})
+
+/** The capacity of a store in memory from `CACHEME_CAPACITY`, in entries. */
+export const capacityFromConfig = variable("CACHEME_CAPACITY", "an integer from 1 to 16777216", (text) => {
+  const capacity = /^\d+$/.test(text) ? Number(text) : Number.NaN
+  return capacity >= 1 && capacity <= 2 ** 24 ? capacity : undefined
+})

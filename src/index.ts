@@ -1,0 +1,11 @@
+/** Caching for Effect that is never wrong after a write. */
+export { Cacheme, type Memoized, type Service } from "./Cacheme.ts"
+export * from "./CachemeError.ts"
+export { CachemeLive } from "./CachemeLive.ts"
+export type { Explanation, Reason } from "./Entry.ts"
+export type * as Invalidation from "./Invalidation.ts"
+export type { NodeStats } from "./Metrics.ts"
+export * as Node from "./Node.ts"
+export type { Options as Settings } from "./Settings.ts"
+export * as MemoryStore from "./store/MemoryStore.ts"
+export * as Tag from "./Tag.ts"
