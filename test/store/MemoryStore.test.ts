@@ -1,0 +1,108 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Schema } from "effect"
+import { CachemeError, MemoryStore } from "../../src/index.ts"
+import { Store } from "../../src/Store.ts"
+import { compareWithModel, invalidation, row, Step, suite } from "./StoreSuite.ts"
+
+suite("memory", MemoryStore.layer())
+
+const History = Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120))
+
+const fill = (store: Store["Service"], id: number, tags: ReadonlyArray<string> = []) =>
+  Effect.gen(function* () {
+    const begun = yield* store.begin(row(id), [`row:${id}`, "row:*"])
+    yield* begun.store({ exit: Exit.succeed(id), tags: ["row:*", ...tags], timeToLive: Infinity })
+    yield* begun.end
+  })
+
+describe("MemoryStore", () => {
+  it.effect.prop(
+    "answers exactly what a naive model of the rule answers",
+    [History],
+    ([steps]) => compareWithModel(steps, { complete: true, eager: true }).pipe(Effect.provide(MemoryStore.layer())),
+    { arbitrary: { runs: 400, size: 120 } }
+  )
+
+  it.effect.prop(
+    "answers nothing that the model does not when it is too small for everything",
+    [History],
+    ([steps]) => compareWithModel(steps, { complete: false, eager: true }).pipe(Effect.provide(MemoryStore.layer({ capacity: 3 }))),
+    { arbitrary: { runs: 400, size: 120 } }
+  )
+
+  it.effect.prop(
+    "answers exactly what the model answers when it is too large to look at every entry",
+    [History],
+    ([steps]) =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        for (let id = 100; id < 1200; id++) yield* fill(store, id)
+        yield* compareWithModel(steps, { complete: true, eager: false })
+      }).pipe(Effect.provide(MemoryStore.layer())),
+    { arbitrary: { runs: 150, size: 120 } }
+  )
+
+  it.effect("never holds more than its capacity, and gives the tags of what had to go back", () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      for (let id = 0; id < 1000; id++) {
+        yield* fill(store, id, [`#own:${id}`])
+        assert.isAtMost(store.size(), 20)
+      }
+      assert.strictEqual(store.size(), 20)
+      assert.strictEqual(store.tags(), 21)
+    }).pipe(Effect.provide(MemoryStore.layer({ capacity: 20 })))
+  )
+
+  it.effect("keeps no slot for an entry that was invalidated and stored again", () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      for (let round = 0; round < 100; round++) {
+        yield* fill(store, 1)
+        yield* store.invalidate(invalidation({ keys: ["row:1"] }))
+      }
+      assert.strictEqual(store.size(), 1)
+    }).pipe(Effect.provide(MemoryStore.layer({ capacity: 20 })))
+  )
+
+  it.effect("a large store invalidates a tag without looking at its entries, and counts them all the same", () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      for (let id = 0; id < 3000; id++) yield* fill(store, id, [id % 2 === 0 ? "#even" : "#odd"])
+      for (let again = 0; again < 5; again++) yield* fill(store, 0, ["#even"])
+      const { report } = yield* store.invalidate(invalidation({ tags: ["#even"] }))
+      assert.strictEqual(report.entries, 1500)
+      const again = yield* store.invalidate(invalidation({ tags: ["#even"] }))
+      assert.strictEqual(again.report.entries, 0)
+      const one = yield* store.invalidate(invalidation({ keys: ["row:1", "row:2"] }))
+      assert.strictEqual(one.report.entries, 1)
+      assert.strictEqual((yield* store.explain(row(2)))._tag, "Invalidated")
+      assert.strictEqual((yield* store.explain(row(3)))._tag, "Fresh")
+    }).pipe(Effect.provide(MemoryStore.layer({ capacity: 5000 })))
+  )
+
+  it.effect("what it remembers for a lookup that never ends is bounded: such a lookup is refused", () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      const endless = yield* store.begin(row(1), ["row:1", "row:*"])
+      for (let i = 0; i < 25_000; i++) yield* store.invalidate(invalidation({ tags: [`#t:${i}`] }))
+      assert.isAtMost(store.tags(), 10_001)
+      assert.isTrue(endless.isOvertaken())
+      assert.isFalse(yield* endless.store({ exit: Exit.succeed(1), tags: ["row:*"], timeToLive: Infinity }))
+      yield* endless.end
+      assert.strictEqual(store.tags(), 0)
+      yield* fill(store, 1)
+      assert.strictEqual((yield* store.explain(row(1)))._tag, "Fresh")
+    }).pipe(Effect.provide(MemoryStore.layer()))
+  )
+
+  it.effect("refuses a capacity that is not an integer of at least 1", () =>
+    Effect.gen(function* () {
+      for (const capacity of [0, -1, 1.5, Number.NaN, Infinity, 2 ** 24 + 1, "10" as never]) {
+        const error = yield* Effect.flip(MemoryStore.make({ capacity }))
+        assert.instanceOf(error, CachemeError)
+        assert.match(error.message, /capacity is .*, expected an integer from 1 to 16777216/)
+      }
+    })
+  )
+})
