@@ -38,11 +38,14 @@ import { CurrentTransaction, type Transaction } from "./Transaction.ts"
 export interface Service {
   readonly answer: <A, E, R>(node: Node.Any, lookup: Effect.Effect<A, E, R>, policy?: Node.Policy) => Effect.Effect<A, E, R>
   readonly peek: (node: Node.Any) => Effect.Effect<Option.Option<unknown>, unknown>
-  /** Invalidates at once, or at the commit when called inside a transaction. */
-  readonly invalidate: (
+  /**
+   * Publishes an invalidation in one step that nothing can come between, or keeps it for the commit when called inside
+   * a transaction. The inner effect waits for the acknowledgement, and may be interrupted freely.
+   */
+  readonly publish: (
     request: Invalidation.Request,
     definitions?: ReadonlyArray<Definition>
-  ) => Effect.Effect<Invalidation.Report, CachemeError>
+  ) => Effect.Effect<Effect.Effect<Invalidation.Report, CachemeError>>
   readonly explain: (node: Node.Any) => Effect.Effect<Explanation>
   readonly stats: Effect.Effect<ReadonlyArray<NodeStats>>
   readonly nodes: Effect.Effect<ReadonlyArray<Node.NodeDefinition>>
@@ -226,11 +229,11 @@ const make = Effect.fnUntraced(function* (
     return tags === undefined ? ownIds(node) : [...new Set([...ownIds(node), ...idsOf(tags(node))])]
   }
 
-  const idsOf = (tags: Tag.Tags): ReadonlyArray<string> =>
-    Tag.flattenUnsafe(tags).map((tag) => {
-      definitions.meetUnsafe(tag[Tag.TypeId])
-      return tag.id
-    })
+  const idsOf = (tags: Tag.Tags): ReadonlyArray<string> => {
+    const flat = Tag.flattenUnsafe(tags)
+    for (const tag of flat) definitions.meetUnsafe(tag[Tag.TypeId])
+    return Tag.carriedIds(flat)
+  }
 
   const timeToLiveOf = (node: Node.Any, policy: Node.Policy | undefined, exit: Exit.Exit<any, any>): number => {
     const option = policy?.timeToLive ?? node[Node.TypeId].timeToLive ?? settings.timeToLive
@@ -320,14 +323,14 @@ const make = Effect.fnUntraced(function* (
         fiber.getRef(CurrentRecorder)?.add(found.ids())
         return Effect.asSome(found.exit)
       }),
-    invalidate: (request, named = []) =>
+    publish: (request, named = []) =>
       Effect.withFiber((fiber) => {
         for (const definition of named) definitions.meetUnsafe(definition)
         const transaction = fiber.getRef(CurrentTransaction)
-        if (transaction === undefined) return invalidator.publishUnsafe(request)
+        if (transaction === undefined) return Effect.succeed(invalidator.publishUnsafe(request))
         transaction.changed.add(request)
         transaction.defer(request)
-        return Effect.succeed({ entries: 0, position: undefined, pending: 0, deferred: true })
+        return Effect.succeed(Effect.succeed({ entries: 0, position: undefined, pending: 0, deferred: true }))
       }),
     explain,
     stats: Effect.sync(() =>
@@ -439,7 +442,7 @@ const peek = <N extends Node.Any>(node: N): Effect.Effect<Option.Option<Node.Val
 
 const invalidate = (target: Invalidation.Target): Effect.Effect<Invalidation.Report, CachemeError, Cacheme> =>
   Effect.flatMap(resolve(target), ({ definitions, ...targets }) =>
-    Cacheme.use((cacheme) => cacheme.invalidate({ ...targets, cause: "call" }, definitions))
+    Cacheme.use((cacheme) => Effect.flatten(cacheme.publish({ ...targets, cause: "call" }, definitions)))
   )
 
 const mutation: {
@@ -455,8 +458,9 @@ const mutation: {
       Cacheme.use((cacheme) =>
         Effect.uninterruptibleMask((restore) =>
           Effect.flatMap(restore(self), (value) =>
-            // Published in this very step; only the wait for the acknowledgement can be interrupted.
-            Effect.as(acknowledged(restore(cacheme.invalidate({ ...targets, cause: "mutation" }, definitions))), value)
+            Effect.flatMap(cacheme.publish({ ...targets, cause: "mutation" }, definitions), (report) =>
+              Effect.as(acknowledged(restore(report)), value)
+            )
           )
         )
       )
@@ -475,7 +479,7 @@ const resolve = (target: Invalidation.Target) =>
 
 const dependOn = (...tags: ReadonlyArray<Tag.Tags>): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
-    fiber.getRef(CurrentRecorder)?.add(Tag.flattenUnsafe(tags).map((tag) => tag.id))
+    fiber.getRef(CurrentRecorder)?.add(Tag.carriedIds(Tag.flattenUnsafe(tags)))
     return Effect.void
   })
 

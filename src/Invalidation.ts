@@ -96,6 +96,7 @@ export const resolveUnsafe = (target: Target): Targets & { readonly definitions:
     } else if (Tag.isTag(item)) {
       definitions.add(item[Tag.TypeId])
       tags.add(item.id)
+      for (const id of item.reaches ?? []) tags.add(id)
     } else if (isSelection(item)) {
       for (const key of item.keys ?? []) keys.add(checkKeyUnsafe(key))
       Tag.flattenUnsafe(item.tags).forEach(visit)

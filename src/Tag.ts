@@ -20,6 +20,10 @@ export interface Tag {
   readonly [TypeId]: Definition.Definition
   /** The canonical text of the fact: `#rate:EUR`, `@books:id=7`. */
   readonly id: string
+  /** Ids that an entry with this tag carries beside it: a row of a table may also change in ways nobody can tell. */
+  readonly carries?: ReadonlyArray<string> | undefined
+  /** Ids that are invalidated with this tag: who changes a row of a table changes the table. */
+  readonly reaches?: ReadonlyArray<string> | undefined
 }
 
 /** Tags as a user may give them: nested arrays are flattened, nothings ignored, duplicates merged. */
@@ -100,15 +104,33 @@ export const Class =
 export const isTag = (u: unknown): u is Tag => typeof u === "object" && u !== null && TypeId in u
 
 /** A tag of another definition than an application's own, such as a model's. Throws when it is over 1 KiB. */
-export const makeUnsafe = (definition: Definition.Definition, id: string): Tag =>
-  new DefinedTag(definition, checkLengthUnsafe(`${definition.kind} "${definition.name}"`, id))
+export const makeUnsafe = (
+  definition: Definition.Definition,
+  id: string,
+  beside: { readonly carries?: ReadonlyArray<string>; readonly reaches?: ReadonlyArray<string> } = {}
+): Tag =>
+  new DefinedTag(
+    definition,
+    checkLengthUnsafe(`${definition.kind} "${definition.name}"`, id),
+    beside.carries,
+    beside.reaches
+  )
 
 class DefinedTag implements Tag {
   readonly [TypeId]: Definition.Definition
   readonly id: string
-  constructor(definition: Definition.Definition, id: string) {
+  readonly carries: ReadonlyArray<string> | undefined
+  readonly reaches: ReadonlyArray<string> | undefined
+  constructor(
+    definition: Definition.Definition,
+    id: string,
+    carries: ReadonlyArray<string> | undefined,
+    reaches: ReadonlyArray<string> | undefined
+  ) {
     this[TypeId] = definition
     this.id = id
+    this.carries = carries
+    this.reaches = reaches
   }
   [Equal.symbol](that: unknown): boolean {
     return isTag(that) && that.id === this.id
@@ -132,6 +154,10 @@ const checkLengthUnsafe = (owner: string, id: string): string => {
     })
   })
 }
+
+/** The ids that an entry with these tags carries. */
+export const carriedIds = (tags: ReadonlyArray<Tag>): ReadonlyArray<string> =>
+  tags.flatMap((tag) => (tag.carries === undefined ? [tag.id] : [tag.id, ...tag.carries]))
 
 /** Flattens what a user gave into distinct tags. Throws `InvalidKey` on anything that is not a tag. */
 export const flattenUnsafe = (tags: Tags): ReadonlyArray<Tag> => {

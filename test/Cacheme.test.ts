@@ -456,6 +456,28 @@ describe("Cacheme", () => {
         assert.strictEqual(books.lookups(), 3)
       }).pipe(Effect.provide(TestCache))
     )
+
+    it.effect("invalidates what a write has done that could not be interrupted any more", () =>
+      Effect.gen(function* () {
+        const books = makeBooks()
+        books.put(1, "Emma")
+        yield* books.read(1)
+        const committing = yield* Deferred.make<void>()
+        const writer = yield* Effect.forkChild(
+          Effect.uninterruptible(
+            Effect.andThen(
+              Deferred.await(committing),
+              Effect.sync(() => books.put(1, "Clueless"))
+            )
+          ).pipe(Cacheme.mutation(new Author({ id: 1 }))),
+          { startImmediately: true }
+        )
+        const interrupting = yield* Effect.forkChild(Fiber.interrupt(writer), { startImmediately: true })
+        yield* Deferred.succeed(committing, undefined)
+        yield* Fiber.join(interrupting)
+        assert.strictEqual((yield* books.read(1)).title, "Clueless")
+      }).pipe(Effect.provide(TestCache))
+    )
   })
 
   describe("nested lookups", () => {

@@ -1,0 +1,609 @@
+/**
+ * `Db` reads and writes the database: it is Drizzle, whose writes tell the cache what they changed, once committed.
+ *
+ * A statement runs on a connection of its own, or on the one of the transaction that its fiber works in. Interrupting
+ * it cancels it and waits for its end. Between a commit and the publication of its invalidations nothing can come: they
+ * are one step. What may have been committed (the connection was lost while committing) is invalidated too.
+ */
+import type { DrizzleConfig, ExtractTablesWithRelations } from "drizzle-orm"
+import type { PgDatabase, PgQueryResultHKT, PgTable } from "drizzle-orm/pg-core"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { dual } from "effect/Function"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import { acknowledged, Cacheme } from "../Cacheme.ts"
+import { CachemeError, describe } from "../CachemeError.ts"
+import type { Cause, Report, Request } from "../Invalidation.ts"
+import { Changes, CurrentTransaction, type Transaction } from "../Transaction.ts"
+import { Catalog } from "./catalog.ts"
+import { isWrite, plan, type Statement, textOf } from "./changedRows.ts"
+import { type AnyDatabase, type Connection, type Driver, type Settled, settle } from "./Connection.ts"
+import { DbError, fromDriver, RolledBack } from "./DbError.ts"
+import * as pgliteDriver from "./pgliteDriver.ts"
+import * as postgresDriver from "./postgresDriver.ts"
+
+// --------------------------------------------------------------------------------------------------------- the types
+
+type AnySchema = Record<string, unknown>
+
+/** The Drizzle database that a function is given: builders, relational queries, `execute`. */
+export type Database<Schema extends AnySchema> = PgDatabase<
+  PgQueryResultHKT,
+  Schema,
+  ExtractTablesWithRelations<Schema>
+>
+
+/** One built statement, or several. A Promise is none: the statement must not run before it is looked at. */
+export type Statements = Statement<any> | ReadonlyArray<Statement<any>>
+
+/** What statements answer. */
+export type Answers<S extends Statements> =
+  S extends ReadonlyArray<any> ? { -readonly [I in keyof S]: Awaited<S[I]> } : Awaited<S>
+
+/** The modes of a transaction; what is not given is the server's default. */
+export interface TransactionOptions {
+  readonly isolationLevel?: "read committed" | "repeatable read" | "serializable" | undefined
+  readonly readOnly?: boolean | undefined
+}
+
+/** Options of a write. */
+export interface MutateOptions {
+  /** Tables that are written beyond what the statement tells: by raw SQL, a function, a trigger. */
+  readonly tables?: ReadonlyArray<PgTable> | undefined
+}
+
+/** What the service does; the functions of `Db` find it in the context. */
+export interface Service {
+  readonly query: (f: (db: any) => Statements) => Effect.Effect<any, DbError>
+  readonly mutate: (f: (db: any) => Statements, options?: MutateOptions) => Effect.Effect<any, DbError>
+  readonly transaction: <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    options?: TransactionOptions
+  ) => Effect.Effect<A, E | DbError, R>
+}
+
+// ------------------------------------------------------------------------------------------------------- the service
+
+/** A transaction, or a savepoint in one. */
+interface Level {
+  readonly connection: Connection
+  readonly depth: number
+  /** Held by one statement, or one savepoint, at a time. */
+  readonly lock: Semaphore.Semaphore
+  /** What to invalidate if this level, and all around it, are committed. */
+  readonly collected: Array<Request>
+  /** What the cache is told of it. */
+  readonly transaction: Transaction
+  isOpen: boolean
+}
+
+/** Lets interruptions in again, where they are shut out. */
+type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** What is left to do with a finished write, when its connection has been given back. */
+interface Finished<A, E> {
+  readonly exit: Exit.Exit<A, E>
+  readonly report: Effect.Effect<Report, CachemeError> | undefined
+}
+
+let services = 0
+
+const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
+  const catalog = new Catalog()
+  // A transaction belongs to the service that opened it.
+  const CurrentLevel = Context.Reference<Level | undefined>(`cacheme/drizzle/Level/${++services}`, {
+    defaultValue: () => undefined
+  })
+
+  /** Runs on the connection of the fiber's transaction, one at a time, or else on one of its own. */
+  const withConnection = <A, E, R>(
+    f: (connection: Connection, level: Level | undefined) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | DbError, R> =>
+    Effect.flatMap(CurrentLevel, (level) =>
+      level === undefined ? driver.use((connection) => f(connection, undefined)) : inLevel(level, f)
+    )
+
+  const query = (f: (db: AnyDatabase) => Statements) =>
+    withConnection((connection) =>
+      Effect.suspend(() => {
+        const statements = statementsOf("Db.query", f(connection.db))
+        for (const statement of statements.list) {
+          if (isWrite(statement, textOf(connection))) {
+            return Effect.die(new TypeError("Db.query was given a statement that writes: use Db.mutate"))
+          }
+        }
+        const answers = Effect.forEach(statements.list, (statement) => read(connection, statement))
+        return Effect.map(answers, statements.answerOf)
+      })
+    )
+
+  /** Runs a statement that changes nothing. */
+  const read = (connection: Connection, statement: Statement) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        settle(() => connection.start(() => statement), restore),
+        (settled) => outcomeOf(settled, "uncommitted")
+      )
+    )
+
+  const mutate = (f: (db: AnyDatabase) => Statements, options: MutateOptions = {}) =>
+    Effect.flatMap(
+      withConnection((connection, level) =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.suspend((): Effect.Effect<Finished<any, DbError>, DbError> => {
+            const statements = statementsOf("Db.mutate", f(connection.db))
+            const several = (level: Level) =>
+              Effect.forEach(statements.list, (statement) => writeIn(level, statement, options, restore)).pipe(
+                Effect.map(statements.answerOf)
+              )
+            if (level !== undefined) {
+              return Effect.map(Effect.exit(several(level)), (exit) => ({ exit, report: undefined }))
+            }
+            return statements.list.length === 1
+              ? writeAlone(connection, statements.list[0]!, options, restore, statements.answerOf)
+              : transact(connection, "", (level) => inLevel(level, () => several(level)))
+          })
+        )
+      ),
+      finish
+    )
+
+  /** A write on its own: committed by the server when it has run. */
+  const writeAlone = Effect.fnUntraced(function* (
+    connection: Connection,
+    statement: Statement,
+    options: MutateOptions,
+    restore: Restore,
+    answerOf: (answers: ReadonlyArray<any>) => any
+  ): Effect.fn.Return<Finished<any, DbError>, DbError> {
+    const { run, atMost } = yield* plan(catalog, connection, statement, options.tables)
+    const settled = yield* settle(() => connection.start(run), restore)
+    const exit = yield* Effect.exit(outcomeOf(settled, "committing"))
+    if (Exit.isSuccess(settled.exit)) {
+      const { answer, ids } = settled.exit.value
+      const report = yield* publish([requestOf(ids)], "commit")
+      return { exit: settled.interruption ?? Exit.succeed(answerOf([answer])), report }
+    }
+    forgetMistaken(exit)
+    const report = isUnknown(exit) ? yield* publish([requestOf(atMost)], "unknown outcome") : undefined
+    return { exit, report }
+  })
+
+  /** A write in a transaction: told when that commits. */
+  const writeIn = Effect.fnUntraced(function* (
+    level: Level,
+    statement: Statement,
+    options: MutateOptions,
+    restore: Restore
+  ): Effect.fn.Return<any, DbError> {
+    const { run, atMost } = yield* plan(catalog, level.connection, statement, options.tables)
+    const settled = yield* settle(() => level.connection.start(run), restore)
+    const exit = yield* Effect.exit(outcomeOf(settled, "uncommitted"))
+    forgetMistaken(exit)
+    if (Exit.isSuccess(settled.exit)) {
+      const request = requestOf(settled.exit.value.ids)
+      level.transaction.changed.add(request)
+      level.collected.push(request)
+    } else {
+      // It has changed nothing; but if it was interrupted nobody looked at what it answered.
+      level.transaction.changed.add(requestOf(atMost))
+    }
+    return (yield* exit).answer
+  })
+
+  const transaction = <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    options: TransactionOptions = {}
+  ): Effect.Effect<A, E | DbError, R> =>
+    Effect.flatMap(CurrentLevel, (outer) => {
+      const within = (level: Level) =>
+        Effect.provideService(Effect.provideService(self, CurrentLevel, level), CurrentTransaction, level.transaction)
+      if (outer !== undefined) {
+        return options.isolationLevel === undefined && options.readOnly === undefined
+          ? inLevel(outer, () => savepoint(outer, within))
+          : Effect.die(new TypeError("Db.transaction: a transaction inside another one cannot have modes of its own"))
+      }
+      const modes = modesOf(options)
+      return Effect.flatMap(
+        driver.use((connection) => transact(connection, modes, within)),
+        finish
+      )
+    })
+
+  /** Begins, runs, and commits or rolls back; what a commit has changed is published before anything else happens. */
+  const transact = <A, E, R>(
+    connection: Connection,
+    modes: string,
+    body: (level: Level) => Effect.Effect<A, E, R>
+  ): Effect.Effect<Finished<A, E | DbError>, DbError, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const isolation = yield* attempt(() => connection.begin(modes))
+        const outside = yield* CurrentTransaction
+        const level = makeLevel(connection, 1, {
+          // Inside a transaction of another database, what may be shown is what both may show.
+          readCommitted: isolation === "read committed" && outside?.readCommitted !== false,
+          changed: outside?.changed ?? new Changes()
+        })
+        const exit = yield* Effect.exit(restore(body(level)))
+        return yield* closing(level, end(level, exit))
+      })
+    )
+
+  const end = Effect.fnUntraced(function* <A, E>(
+    { connection, collected }: Level,
+    exit: Exit.Exit<A, E>
+  ): Effect.fn.Return<Finished<A, E | DbError>> {
+    if (Exit.isFailure(exit)) {
+      // If the connection is gone, so is the transaction.
+      if (!connection.isLost()) yield* Effect.ignore(attempt(() => connection.rollback()))
+      return { exit, report: undefined }
+    }
+    const committed = yield* Effect.exit(attempt(() => connection.commit(), "committing"))
+    if (Exit.isFailure(committed)) {
+      const report = isUnknown(committed) ? yield* publish(collected, "unknown outcome") : undefined
+      return { exit: Exit.failCause(committed.cause), report }
+    }
+    return committed.value
+      ? { exit, report: yield* publish(collected, "commit") }
+      : { exit: Exit.fail(new DbError({ reason: new RolledBack() })), report: undefined }
+  })
+
+  const savepoint = <A, E, R>(
+    outer: Level,
+    body: (level: Level) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | DbError, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function* () {
+        const { connection, depth } = outer
+        const name = `cacheme_${depth}`
+        yield* attempt(() => connection.command(`savepoint ${name}`))
+        const level = makeLevel(connection, depth + 1, outer.transaction)
+        const exit = yield* Effect.exit(restore(body(level)))
+        const rollback = Effect.ignore(attempt(() => connection.command(`rollback to savepoint ${name}`)))
+        return yield* closing(
+          level,
+          Effect.gen(function* (): Effect.fn.Return<A, E | DbError> {
+            if (Exit.isFailure(exit)) {
+              if (!connection.isLost()) yield* rollback
+              return yield* exit
+            }
+            const released = yield* Effect.exit(attempt(() => connection.command(`release savepoint ${name}`)))
+            if (Exit.isSuccess(released)) {
+              outer.collected.push(...level.collected)
+              return exit.value
+            }
+            if (connection.isLost()) return yield* Exit.failCause(released.cause)
+            // A statement had failed, and its failure had been ignored.
+            yield* rollback
+            return yield* new DbError({ reason: new RolledBack() })
+          })
+        )
+      })
+    )
+
+  /** Publishes in this very step; what is returned waits for the acknowledgement. */
+  const publish = (collected: ReadonlyArray<Request>, cause: Cause) => {
+    const request: Request = {
+      keys: [...new Set(collected.flatMap(({ keys }) => keys))],
+      tags: [...new Set(collected.flatMap(({ tags }) => tags))],
+      patterns: [...new Set(collected.flatMap(({ patterns }) => patterns))],
+      cause
+    }
+    if (request.keys.length + request.tags.length + request.patterns.length === 0) return Effect.succeed(undefined)
+    // It is committed, whatever becomes of another database's transaction around it, which has seen it change, though.
+    return Effect.flatMap(CurrentTransaction, (outside) => {
+      outside?.changed.add(request)
+      return Effect.provideService(cacheme.publish(request), CurrentTransaction, undefined)
+    })
+  }
+
+  const forgetMistaken = (exit: Exit.Exit<unknown, DbError>): void => {
+    const code = reasonOf(exit)
+    // The server knows other tables or columns than the catalog told.
+    if (code?._tag === "StatementFailed" && /^42(P01|703)$/.test(code.code)) catalog.forget()
+  }
+
+  return { query, mutate, transaction }
+}
+
+/** Runs in a transaction: one at a time, and not after its end. */
+const inLevel = <A, E, R>(
+  level: Level,
+  f: (connection: Connection, level: Level) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  level.lock.withPermit(
+    Effect.suspend(() =>
+      level.isOpen
+        ? f(level.connection, level)
+        : Effect.die(new Error("the transaction has ended: a fiber that it started went on using it"))
+    )
+  )
+
+/** Ends a level, when the statements of fibers that it has left behind are done. */
+const closing = <A, E, R>(level: Level, ending: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  level.lock.withPermit(
+    Effect.suspend(() => {
+      level.isOpen = false
+      return ending
+    })
+  )
+
+const makeLevel = (
+  connection: Connection,
+  depth: number,
+  { changed, readCommitted }: Pick<Transaction, "changed" | "readCommitted">
+): Level => {
+  const collected: Array<Request> = []
+  return {
+    connection,
+    depth,
+    lock: Semaphore.makeUnsafe(1),
+    collected,
+    transaction: { readCommitted, changed, defer: (request) => collected.push(request) },
+    isOpen: true
+  }
+}
+
+const requestOf = (ids: ReadonlyArray<string>): Request => ({ keys: [], tags: ids, patterns: [], cause: "commit" })
+
+const attempt = <A>(f: () => Promise<A>, moment: Parameters<typeof fromDriver>[1] = "uncommitted") =>
+  Effect.tryPromise({ try: f, catch: (error) => fromDriver(error, moment) })
+
+const outcomeOf = <A>(
+  { exit, interruption }: Settled<A>,
+  moment: Parameters<typeof fromDriver>[1]
+): Exit.Exit<A, DbError> => interruption ?? Exit.mapError(exit, (error) => fromDriver(error, moment))
+
+const reasonOf = (exit: Exit.Exit<unknown, DbError>): DbError["reason"] | undefined => {
+  const error = Exit.isFailure(exit) ? exit.cause.reasons.find((reason) => reason._tag === "Fail") : undefined
+  return error?.error.reason
+}
+
+const isUnknown = (exit: Exit.Exit<unknown, DbError>): boolean => reasonOf(exit)?._tag === "OutcomeUnknown"
+
+const finish = <A, E>({ exit, report }: Finished<A, E>): Effect.Effect<A, E> =>
+  report === undefined ? exit : Effect.andThen(acknowledged(report), exit)
+
+const modesOf = ({ isolationLevel, readOnly }: TransactionOptions): string =>
+  [
+    isolationLevel === undefined ? "" : `isolation level ${isolationLevel}`,
+    readOnly === undefined ? "" : readOnly ? "read only" : "read write"
+  ]
+    .filter((mode) => mode !== "")
+    .join(", ")
+
+/** The statements that a function gave, and how their answers are given back. */
+const statementsOf = (
+  owner: string,
+  given: Statements
+): { readonly list: ReadonlyArray<Statement>; readonly answerOf: (answers: ReadonlyArray<any>) => any } => {
+  const list: ReadonlyArray<Statement> = Array.isArray(given) ? given : [given as Statement]
+  for (const item of list) {
+    if (typeof item?.then !== "function" || typeof item.getSQL !== "function") {
+      const actual = (item as unknown) instanceof Promise ? "a Promise" : describe(item)
+      throw new TypeError(`${owner}: the function must return a statement of Drizzle's that was not run, not ${actual}`)
+    }
+  }
+  return { list, answerOf: Array.isArray(given) ? (answers) => answers : ([answer]) => answer }
+}
+
+// ------------------------------------------------------------------------------------------------ the public surface
+
+/** Drizzle's own options. */
+type DrizzleOptions<Schema extends AnySchema> = Pick<DrizzleConfig<Schema>, "casing" | "logger"> &
+  (keyof Schema extends never ? { readonly schema?: undefined } : { readonly schema: Schema })
+
+/** A database service: its class is its key in the context, and has its functions. */
+export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.ServiceClass<Self, string, Service> {
+  /**
+   * Reads: runs the statement that the function builds. Fails with `DbError`.
+   *
+   * **Details**
+   *
+   * Runs on the connection of the fiber's transaction if there is one. Interrupting it cancels the statement. Several
+   * statements (an array) run in order, on one connection. A function that returns a Promise does not compile, and is a
+   * defect; so is a statement that writes.
+   *
+   * **Example** (One row)
+   *
+   * ```ts
+   * import { Db } from "cacheme/drizzle"
+   * import { eq } from "drizzle-orm"
+   * import { integer, pgTable, text } from "drizzle-orm/pg-core"
+   *
+   * const books = pgTable("books", { id: integer().primaryKey(), title: text().notNull() })
+   *
+   * const book = (id: number) => Db.query((db) => db.select().from(books).where(eq(books.id, id)))
+   * ```
+   */
+  readonly query: <S extends Statements>(f: (db: Database<Schema>) => S) => Effect.Effect<Answers<S>, DbError, Self>
+  /**
+   * Writes, and invalidates what the write changed once it is committed. Fails with `DbError`; then nothing was kept
+   * and nothing is invalidated, unless the reason is `OutcomeUnknown`.
+   *
+   * **Details**
+   *
+   * Completes when no reader that starts afterwards can be given an older answer. The changed rows are told by the
+   * statement itself; where that is not possible everything that read the table is invalidated. Several statements (an
+   * array) are one transaction. Inside `Db.transaction`, the invalidation waits for the commit. `tables` names tables
+   * that are written in ways the statement does not tell. A function that returns a Promise does not compile, and is a
+   * defect.
+   *
+   * **Example** (A new title)
+   *
+   * ```ts
+   * import { Db } from "cacheme/drizzle"
+   * import { eq } from "drizzle-orm"
+   * import { integer, pgTable, text } from "drizzle-orm/pg-core"
+   *
+   * const books = pgTable("books", { id: integer().primaryKey(), title: text().notNull() })
+   *
+   * const rename = (id: number, title: string) =>
+   *   Db.mutate((db) => db.update(books).set({ title }).where(eq(books.id, id)))
+   * ```
+   */
+  readonly mutate: <const S extends Statements>(
+    f: (db: Database<Schema>) => S,
+    options?: MutateOptions
+  ) => Effect.Effect<Answers<S>, DbError, Self>
+  /**
+   * Runs an effect in a transaction: commits when it succeeds, rolls back when it fails or is interrupted.
+   *
+   * **Details**
+   *
+   * What the effect reads and writes with this service uses the transaction's connection; invalidations wait for the
+   * commit, and are forgotten if it does not come. A transaction inside another one is a savepoint. Lookups of memoized
+   * effects inside it run on its connection, and their answers are neither shared nor stored.
+   *
+   * **Example** (Both or neither)
+   *
+   * ```ts
+   * import { Db } from "cacheme/drizzle"
+   * import { eq, sql } from "drizzle-orm"
+   * import { integer, pgTable } from "drizzle-orm/pg-core"
+   * import { Effect } from "effect"
+   *
+   * const accounts = pgTable("accounts", { id: integer().primaryKey(), balance: integer().notNull() })
+   *
+   * const add = (id: number, amount: number) =>
+   *   Db.mutate((db) =>
+   *     db.update(accounts).set({ balance: sql`${accounts.balance} + ${amount}` }).where(eq(accounts.id, id))
+   *   )
+   *
+   * const transfer = (from: number, to: number, amount: number) =>
+   *   Effect.andThen(add(from, -amount), add(to, amount)).pipe(Db.transaction({ isolationLevel: "serializable" }))
+   * ```
+   */
+  readonly transaction: {
+    (options?: TransactionOptions): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DbError, R | Self>
+    <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions): Effect.Effect<A, E | DbError, R | Self>
+  }
+  /**
+   * A pool of connections to a Postgres server, by postgres.js. Fails with `DbError` when it cannot be reached, and with
+   * `CachemeError` (`InvalidSetting`) for an option that is not allowed.
+   *
+   * **Example** (Twenty connections)
+   *
+   * ```ts
+   * import { Db } from "cacheme/drizzle"
+   *
+   * const DbPool = Db.layerPostgres({ url: "postgres://app@localhost:5432/app", maxConnections: 20 })
+   * ```
+   */
+  readonly layerPostgres: (
+    options: postgresDriver.Options & DrizzleOptions<Schema>
+  ) => Layer.Layer<Self, DbError | CachemeError, Cacheme>
+  /**
+   * Postgres inside the process, by PGlite: in memory, in a directory, or one that exists already.
+   *
+   * **Example** (In memory)
+   *
+   * ```ts
+   * import { Db } from "cacheme/drizzle"
+   *
+   * const DbInMemory = Db.layerPglite()
+   * ```
+   */
+  readonly layerPglite: (
+    ...options: keyof Schema extends never
+      ? [options?: pgliteDriver.Options & DrizzleOptions<Schema>]
+      : [options: pgliteDriver.Options & DrizzleOptions<Schema>]
+  ) => Layer.Layer<Self, DbError | CachemeError, Cacheme>
+}
+
+/**
+ * Makes a database service of one's own: for relational queries, which need a schema, or for a second database.
+ *
+ * **Example** (Relational queries)
+ *
+ * ```ts
+ * import { Db } from "cacheme/drizzle"
+ * import { integer, pgTable, text } from "drizzle-orm/pg-core"
+ *
+ * const books = pgTable("books", { id: integer().primaryKey(), title: text().notNull() })
+ * const schema = { books }
+ *
+ * class AppDb extends Db.Service<AppDb, typeof schema>()("app/Db") {}
+ *
+ * const first = AppDb.query((db) => db.query.books.findFirst())
+ *
+ * const AppDbLive = AppDb.layerPglite({ schema })
+ * ```
+ */
+const makeClass =
+  <Self, Schema extends AnySchema = {}>() =>
+  (id: string): DatabaseClass<Self, Schema> => {
+    const Key = Context.Service<Self, Service>()(id)
+    const layer = <O extends object>(
+      driver: (options: O, config: DrizzleConfig<any>) => Effect.Effect<Driver, DbError | CachemeError, Scope.Scope>,
+      { schema, casing, logger, ...options }: O & DrizzleConfig<any>
+    ) =>
+      Layer.effect(
+        Key,
+        Effect.gen(function* () {
+          const cacheme = yield* Cacheme
+          const config = Object.fromEntries(
+            Object.entries({ schema, casing, logger }).filter(([, option]) => option !== undefined)
+          )
+          const connected = yield* driver(options as unknown as O, config)
+          yield* Effect.logInfo(`cacheme: ${id}: ${connected.label}`)
+          return make(connected, cacheme)
+        })
+      )
+    return Object.assign(Key, {
+      query: (f: (db: any) => Statements) => Key.use((db) => db.query(f)),
+      mutate: (f: (db: any) => Statements, options?: MutateOptions) => Key.use((db) => db.mutate(f, options)),
+      transaction: dual(
+        (args) => Effect.isEffect(args[0]),
+        (self: Effect.Effect<any, any, any>, options?: TransactionOptions) =>
+          Key.use((db) => db.transaction(self, options))
+      ),
+      layerPostgres: (options: postgresDriver.Options) => layer(postgresDriver.make, options),
+      layerPglite: (options: pgliteDriver.Options = {}) => layer(pgliteDriver.make, options)
+    }) as any
+  }
+
+/**
+ * The database: Drizzle on Postgres, whose writes tell the cache what they changed.
+ *
+ * **Example** (A cached read, and a write that ends it)
+ *
+ * ```ts
+ * import { Cacheme, CachemeLive, Node } from "cacheme"
+ * import { Db, DbLive, Model } from "cacheme/drizzle"
+ * import { eq } from "drizzle-orm"
+ * import { integer, pgTable, text } from "drizzle-orm/pg-core"
+ * import { Effect, Layer, Schema } from "effect"
+ *
+ * const books = pgTable("books", { id: integer().primaryKey(), title: text().notNull() })
+ * const Books = Model.make(books)
+ *
+ * class BookNode extends Node.Class<BookNode>()("book", {
+ *   key: { id: Schema.Int },
+ *   value: Schema.Array(Schema.Struct({ id: Schema.Int, title: Schema.String })),
+ *   tags: ({ id }) => Books.row({ id })
+ * }) {}
+ *
+ * const book = (id: number) =>
+ *   Db.query((db) => db.select().from(books).where(eq(books.id, id))).pipe(Cacheme.memoize(new BookNode({ id })))
+ *
+ * const rename = (id: number, title: string) =>
+ *   Db.mutate((db) => db.update(books).set({ title }).where(eq(books.id, id)))
+ *
+ * const AppLive = DbLive.pipe(Layer.provideMerge(CachemeLive))
+ *
+ * const program = Effect.gen(function* () {
+ *   yield* book(1)
+ *   yield* rename(1, "Persuasion")
+ *   return yield* book(1)
+ * }).pipe(Effect.provide(AppLive))
+ * ```
+ */
+export class Db extends makeClass<Db>()("cacheme/Db") {
+  // In its type, every key of Effect's has its service's shape under this name too.
+  static override readonly Service = makeClass as typeof makeClass & Service
+}

@@ -1,0 +1,196 @@
+/**
+ * Connections by postgres.js, the driver for production.
+ *
+ * Each connection is a postgres.js client of its own that may open one connection, and the pool is Effect's. So a fiber
+ * that has a connection has all of it, waiting for one can be interrupted, and a client whose connection was lost is
+ * thrown away with everything it remembers of it. (The pool of postgres.js itself cannot give up a reservation, writes
+ * to sockets of reserved connections that are gone, which ends the process, and hands the error of a lost connection
+ * to the next statement.)
+ */
+import type { DrizzleConfig } from "drizzle-orm"
+import * as Effect from "effect/Effect"
+import * as Pool from "effect/Pool"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type { Options as PostgresOptions, PendingQuery, Sql } from "postgres"
+import { CachemeError, InvalidSetting } from "../CachemeError.ts"
+import type { AnyDatabase, Connection, Driver } from "./Connection.ts"
+import { type DbError, fromDriver, goneCode, isFatal } from "./DbError.ts"
+
+/** Options of a pool of connections to a Postgres server. */
+export interface Options {
+  /** `postgres://user:password@host:5432/database`. */
+  readonly url: string | Redacted.Redacted<string>
+  /** How many connections are opened at most. An integer of at least 1; default 10. */
+  readonly maxConnections?: number | undefined
+  /** Options of postgres.js; those that concern its own pool are of no effect. */
+  readonly postgres?: PostgresOptions<{}> | undefined
+}
+
+/** So long a statement may take to end after it was asked to; then its connection is closed. */
+const cancelTimeout = "5 seconds"
+
+/** Makes a pool of connections, and opens the first. */
+export const make = (
+  options: Options,
+  config: DrizzleConfig<any>
+): Effect.Effect<Driver, DbError | CachemeError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const maxConnections = options.maxConnections ?? 10
+    if (!Number.isInteger(maxConnections) || maxConnections < 1) {
+      return yield* invalid("maxConnections", String(maxConnections), "an integer of at least 1")
+    }
+    const [{ default: postgres }, { drizzle }] = yield* Effect.tryPromise({
+      try: () => Promise.all([import("postgres"), import("drizzle-orm/postgres-js")]),
+      catch: () => invalidSetting(`the package "postgres"`, "not installed", "npm install postgres")
+    })
+    const url = typeof options.url === "string" ? options.url : Redacted.value(options.url)
+    if (!/^postgres(ql)?:\/\//.test(url) || !URL.canParse(url)) {
+      return yield* invalid("the database's URL", "another text", "postgres://user:password@host:5432/database")
+    }
+
+    const open = Effect.acquireRelease(
+      Effect.tryPromise({
+        try: async () => {
+          const client = postgres(url, {
+            onnotice: () => {},
+            ...options.postgres,
+            max: 1,
+            idle_timeout: undefined,
+            max_lifetime: null,
+            onclose: () => connection?.lose()
+          })
+          let connection: PostgresConnection | undefined
+          try {
+            const [row] = await client.unsafe("show server_version_num")
+            connection = new PostgresConnection(
+              client,
+              Number(row!["server_version_num"]),
+              (connected) => drizzle({ client: connected, ...config }),
+              (lost) => Effect.runFork(Pool.invalidate(pool, lost))
+            )
+            return connection
+          } catch (error) {
+            await client.end({ timeout: 0 })
+            throw error
+          }
+        },
+        catch: (error) => fromDriver(error, "uncommitted")
+      }),
+      (connection) => connection.close
+    )
+    const pool: Pool.Pool<PostgresConnection, DbError> = yield* Pool.makeWithTTL({
+      acquire: open,
+      min: 0,
+      max: maxConnections,
+      timeToLive: "10 minutes"
+    })
+
+    const use = <A, E, R>(f: (connection: Connection) => Effect.Effect<A, E, R>): Effect.Effect<A, E | DbError, R> =>
+      Effect.flatten(
+        Pool.use(pool, (connection) =>
+          connection.isLost()
+            ? Effect.as(
+                Pool.invalidate(pool, connection),
+                Effect.suspend(() => use(f))
+              )
+            : Effect.map(f(connection), Effect.succeed)
+        )
+      )
+
+    const version = yield* use(({ serverVersion }) => Effect.succeed(serverVersion))
+    return {
+      label: `PostgreSQL ${Math.floor(version / 10_000)}.${version % 10_000} by postgres.js, up to ${maxConnections} connections`,
+      use
+    }
+  })
+
+class PostgresConnection implements Connection {
+  readonly db: AnyDatabase
+  readonly serverVersion: number
+  readonly close: Effect.Effect<void>
+  readonly #client: Sql
+  readonly #onLost: (connection: PostgresConnection) => void
+  #isLost = false
+  #pending: PendingQuery<any> | undefined
+
+  constructor(
+    client: Sql,
+    serverVersion: number,
+    toDatabase: (client: Sql) => AnyDatabase,
+    onLost: (connection: PostgresConnection) => void
+  ) {
+    this.#client = client
+    this.serverVersion = serverVersion
+    this.#onLost = onLost
+    // Drizzle's session uses `options` and `unsafe`; its own transactions, for which it needs more, are ours to make.
+    this.db = toDatabase({
+      options: client.options,
+      unsafe: (...args: Parameters<Sql["unsafe"]>) => this.#send(...args)
+    } as unknown as Sql)
+    this.close = Effect.promise(() => client.end({ timeout: 5 }))
+  }
+
+  isLost = () => this.#isLost
+
+  lose(): void {
+    if (this.#isLost) return
+    this.#isLost = true
+    this.#onLost(this)
+  }
+
+  start<A>(statement: (db: AnyDatabase) => PromiseLike<A>) {
+    this.#pending = undefined
+    const answer = this.#guard(statement(this.db))
+    const cancel = Effect.promise(async () => {
+      // postgres.js sends in a later microtask, and forgets what is cancelled before.
+      await new Promise((resolve) => setImmediate(resolve))
+      // A request that cannot be delivered leaves the statement to end by itself, or with the connection.
+      await Promise.allSettled([this.#pending?.cancel(), answer])
+    })
+    return {
+      answer,
+      cancel: Effect.interruptible(cancel).pipe(
+        Effect.timeoutOrElse({
+          duration: cancelTimeout,
+          orElse: () => Effect.promise(() => this.#client.end({ timeout: 0 }))
+        })
+      )
+    }
+  }
+
+  async begin(modes: string): Promise<string> {
+    const answers: any = await this.command(`begin ${modes}; show transaction_isolation`)
+    return answers[1][0].transaction_isolation
+  }
+
+  async commit(): Promise<boolean> {
+    const { command }: any = await this.command("commit")
+    return command === "COMMIT"
+  }
+
+  rollback = (): Promise<unknown> => this.command("rollback")
+
+  command = (text: string): Promise<unknown> => this.#guard(this.#send(text))
+
+  /** A client that has lost its connection would open another one, outside of the transaction. */
+  #send(...args: Parameters<Sql["unsafe"]>): PendingQuery<any> {
+    if (this.#isLost) throw Object.assign(new Error("the connection was lost"), { code: goneCode })
+    return (this.#pending = this.#client.unsafe(...args))
+  }
+
+  async #guard<A>(answer: PromiseLike<A>): Promise<A> {
+    try {
+      return await answer
+    } catch (error) {
+      if (isFatal(error)) this.lose()
+      throw error
+    }
+  }
+}
+
+const invalidSetting = (setting: string, value: string, expected: string) =>
+  new CachemeError({ reason: new InvalidSetting({ setting, value, expected }) })
+
+const invalid = (setting: string, value: string, expected: string) =>
+  Effect.fail(invalidSetting(setting, value, expected))

@@ -1,0 +1,118 @@
+/**
+ * Which tables does a statement write, going by its text?
+ *
+ * For statements that are not a plain insert, update or delete of Drizzle's: raw SQL, common table expressions that
+ * write, MERGE, TRUNCATE, COPY, DDL. The text is cut into words the way Postgres does (strings, comments and quoted
+ * names are never looked into), and each table that follows a word for writing is told. What functions and procedures
+ * write cannot be told this way: a statement in which no writing is found is not run without being told its tables.
+ */
+import type { TableRef } from "./catalog.ts"
+
+/** What a statement writes. */
+export interface Writes {
+  readonly tables: ReadonlyArray<TableRef>
+  /** True when it changes tables themselves, and not only their rows. */
+  readonly isDefinition: boolean
+}
+
+/** Tells what a statement writes by its text. */
+export const writesOf = (text: string): Writes => {
+  const words = cut(text)
+  const tables: Array<TableRef> = []
+  let isDefinition = false
+  let at = 0
+  const is = (word: string, i = at) => words[i]?.text === word && !words[i].isQuoted
+  const skip = (...optional: ReadonlyArray<string>) => {
+    while (optional.some((word) => is(word))) at++
+  }
+  const name = () => {
+    const first = words[at]
+    if (first === undefined || !first.isName || (!first.isQuoted && reserved.has(first.text))) return false
+    if (is(".", at + 1) && words[at + 2]?.isName) {
+      // The last two parts: a database may come first.
+      let end = at + 2
+      while (is(".", end + 1) && words[end + 2]?.isName) end += 2
+      tables.push({ schema: words[end - 2]!.text, name: words[end]!.text })
+      at = end + 1
+    } else {
+      tables.push({ schema: undefined, name: first.text })
+      at++
+    }
+    return true
+  }
+  const names = () => {
+    do skip("only", "if", "exists", "concurrently")
+    while (name() && (skip("*"), is(",")) && ++at)
+  }
+  while (at < words.length) {
+    const before = words[at - 1]
+    const follows = (...words: ReadonlyArray<string>) => before !== undefined && words.includes(before.text)
+    if (is("into") && follows("insert", "merge")) {
+      at++
+      skip("only")
+      name()
+    } else if (is("from") && follows("delete")) {
+      at++
+      skip("only")
+      name()
+    } else if (is("update") && !follows("for", "key", "do", "on", "then", "or", "before", "after", "of")) {
+      at++
+      skip("only")
+      name()
+    } else if (is("truncate") && !follows("or", "before", "after")) {
+      at++
+      skip("table")
+      names()
+    } else if (is("copy") && at === 0) {
+      at++
+      name()
+    } else if (is("table") && follows("alter", "drop")) {
+      isDefinition = true
+      at++
+      names()
+    } else if (is("view") && follows("materialized") && words[at - 2]?.text === "refresh") {
+      at++
+      names()
+    } else at++
+  }
+  return { tables, isDefinition: isDefinition || /^\s*(create|alter|drop)\b/i.test(text) }
+}
+
+/** Words that follow a column called "update", but are no table. */
+const reserved: ReadonlySet<string> = new Set(["as", "from", "on", "select", "set", "using", "where"])
+
+interface Word {
+  readonly text: string
+  readonly isName: boolean
+  readonly isQuoted: boolean
+}
+
+/** Strings, comments, quoted names, names and numbers, anything else; the first two are left out. */
+const token =
+  /(?<string>(?:\b[eE]'(?:[^'\\]|\\[^]|'')*')|(?:'(?:[^']|'')*')|(?<dollar>\$(?:[A-Za-z_]\w*)?\$)[^]*?\k<dollar>)|(?<line>--[^\n]*)|(?<block>\/\*)|"(?<quoted>(?:[^"]|"")*)"|(?<word>[\p{L}_$][\p{L}\p{N}_$]*|\d[\w.]*)|(?<other>\S)/gu
+
+const cut = (text: string): ReadonlyArray<Word> => {
+  const words: Array<Word> = []
+  token.lastIndex = 0
+  for (let match = token.exec(text); match !== null; match = token.exec(text)) {
+    const { block, quoted, word, other } = match.groups!
+    if (block !== undefined) token.lastIndex = endOfComment(text, match.index)
+    else if (quoted !== undefined) words.push({ text: quoted.replaceAll('""', '"'), isName: true, isQuoted: true })
+    else if (word !== undefined) words.push({ text: word.toLowerCase(), isName: /^[\p{L}_]/u.test(word), isQuoted: false })
+    else if (other !== undefined) words.push({ text: other, isName: false, isQuoted: false })
+  }
+  return words
+}
+
+/** Block comments nest. */
+const endOfComment = (text: string, start: number): number => {
+  let depth = 0
+  for (let i = start; i < text.length; i++) {
+    if (text.startsWith("/*", i)) depth++, i++
+    else if (text.startsWith("*/", i)) {
+      i++
+      if (--depth === 0) return i + 1
+    }
+  }
+  return text.length
+}
