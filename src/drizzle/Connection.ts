@@ -86,3 +86,12 @@ export const settle = <A>(
 /** The rows of a statement that was run without a mapping: postgres.js answers a list, PGlite an object with one. */
 export const rowsOf = (answer: unknown): ReadonlyArray<Record<string, unknown>> =>
   Array.isArray(answer) ? answer : (answer as { readonly rows: ReadonlyArray<Record<string, unknown>> }).rows
+
+/** Runs a statement in this very step: `await` would do so in a later one. */
+export const runNow = <A>(statement: PromiseLike<A>): Promise<A> =>
+  new Promise((resolve, reject) => void statement.then(resolve, reject))
+
+/** Throws when a statement runs by itself: what is not looked at first could change rows that nobody is told of. */
+export const assertRunningUnsafe = (isRunning: boolean): void => {
+  if (!isRunning) throw new Error("a statement must be returned to Db.query or Db.mutate, which run it")
+}

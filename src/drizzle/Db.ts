@@ -384,7 +384,10 @@ const statementsOf = (
   const list: ReadonlyArray<Statement> = Array.isArray(given) ? given : [given as Statement]
   for (const item of list) {
     if (typeof item?.then !== "function" || typeof item.getSQL !== "function") {
-      const actual = (item as unknown) instanceof Promise ? "a Promise" : describe(item)
+      const isPromise = (item as unknown) instanceof Promise
+      // What it does is refused, and told here.
+      if (isPromise) (item as unknown as Promise<unknown>).catch(() => {})
+      const actual = isPromise ? "a Promise" : describe(item)
       throw new TypeError(`${owner}: the function must return a statement of Drizzle's that was not run, not ${actual}`)
     }
   }

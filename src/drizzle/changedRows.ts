@@ -16,7 +16,7 @@ import { PgDeleteBase, PgInsertBase, PgTable, PgUpdateBase } from "drizzle-orm/p
 import * as Effect from "effect/Effect"
 import type { Catalog, TableInfo, TableRef } from "./catalog.ts"
 import { serverTypes } from "./columnText.ts"
-import { type Connection, rowsOf } from "./Connection.ts"
+import { type Connection, rowsOf, runNow } from "./Connection.ts"
 import { DbError, UnknownTables } from "./DbError.ts"
 import * as Model from "./Model.ts"
 import { writesOf } from "./statementTables.ts"
@@ -118,7 +118,7 @@ const byText = (
   })
 
 const coarse = (statement: Statement, ids: ReadonlyArray<string>): Plan => ({
-  run: async () => ({ answer: await statement, ids }),
+  run: async () => ({ answer: await runNow(statement), ids }),
   atMost: ids
 })
 
@@ -221,7 +221,7 @@ const returning = async (
   statement.returning({ ...(asked === undefined ? {} : askedFields), __cm: additions })
   try {
     if (asked !== undefined) {
-      const rows = (await statement) as Array<Record<string, any>>
+      const rows = (await runNow(statement)) as Array<Record<string, any>>
       const changes = rows.map((row) => {
         const added = row["__cm"]
         delete row["__cm"]

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { CachemeError, InvalidSetting } from "../CachemeError.ts"
-import type { AnyDatabase, Connection, Driver } from "./Connection.ts"
+import { type AnyDatabase, assertRunningUnsafe, type Connection, type Driver, runNow } from "./Connection.ts"
 import { type DbError, fromDriver } from "./DbError.ts"
 
 /** Options of a database inside the process. */
@@ -71,21 +71,27 @@ class PgliteConnection implements Connection {
   readonly serverVersion: number
   readonly #client: PGlite
   #open: Open | undefined
+  #isRunning = false
 
   constructor(client: PGlite, serverVersion: number, toDatabase: (client: PGlite) => AnyDatabase) {
     this.#client = client
     this.serverVersion = serverVersion
     // One database for both: outside of a transaction, and in it.
-    const query = (...args: Parameters<PGlite["query"]>) => (this.#open?.transaction ?? client).query(...args)
+    const query = (...args: Parameters<PGlite["query"]>) => {
+      assertRunningUnsafe(this.#isRunning)
+      return (this.#open?.transaction ?? client).query(...args)
+    }
     this.db = toDatabase({ query } as unknown as PGlite)
   }
 
   isLost = () => this.#client.closed
 
-  start = <A>(statement: (db: AnyDatabase) => PromiseLike<A>) => ({
-    answer: statement(this.db),
-    cancel: Effect.void
-  })
+  start<A>(statement: (db: AnyDatabase) => PromiseLike<A>) {
+    this.#isRunning = true
+    const answer = runNow(statement(this.db))
+    this.#isRunning = false
+    return { answer, cancel: Effect.void }
+  }
 
   async begin(modes: string): Promise<string> {
     const began = Promise.withResolvers<Transaction>()

@@ -14,7 +14,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Options as PostgresOptions, PendingQuery, Sql } from "postgres"
 import { CachemeError, InvalidSetting } from "../CachemeError.ts"
-import type { AnyDatabase, Connection, Driver } from "./Connection.ts"
+import { type AnyDatabase, assertRunningUnsafe, type Connection, type Driver, runNow } from "./Connection.ts"
 import { type DbError, fromDriver, goneCode, isFatal } from "./DbError.ts"
 
 /** Options of a pool of connections to a Postgres server. */
@@ -112,6 +112,7 @@ class PostgresConnection implements Connection {
   readonly #client: Sql
   readonly #onLost: (connection: PostgresConnection) => void
   #isLost = false
+  #isRunning = false
   #pending: PendingQuery<any> | undefined
 
   constructor(
@@ -126,7 +127,10 @@ class PostgresConnection implements Connection {
     // Drizzle's session uses `options` and `unsafe`; its own transactions, for which it needs more, are ours to make.
     this.db = toDatabase({
       options: client.options,
-      unsafe: (...args: Parameters<Sql["unsafe"]>) => this.#send(...args)
+      unsafe: (...args: Parameters<Sql["unsafe"]>) => {
+        assertRunningUnsafe(this.#isRunning)
+        return this.#send(...args)
+      }
     } as unknown as Sql)
     this.close = Effect.promise(() => client.end({ timeout: 5 }))
   }
@@ -141,7 +145,9 @@ class PostgresConnection implements Connection {
 
   start<A>(statement: (db: AnyDatabase) => PromiseLike<A>) {
     this.#pending = undefined
-    const answer = this.#guard(statement(this.db))
+    this.#isRunning = true
+    const answer = this.#guard(runNow(statement(this.db)))
+    this.#isRunning = false
     const cancel = Effect.promise(async () => {
       // postgres.js sends in a later microtask, and forgets what is cancelled before.
       await new Promise((resolve) => setImmediate(resolve))

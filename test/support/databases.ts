@@ -1,0 +1,92 @@
+/** The databases that the tests of `cacheme/drizzle` run on, each with a cache whose invalidations are noted. */
+import { PGlite } from "@electric-sql/pglite"
+import { Effect, Layer } from "effect"
+import { inject } from "vitest"
+import { Db } from "../../src/drizzle/index.ts"
+import { Cacheme, MemoryStore } from "../../src/index.ts"
+import type { Request } from "../../src/Invalidation.ts"
+import { CurrentTransaction } from "../../src/Transaction.ts"
+import { connect, freshDatabase } from "./postgres.ts"
+
+/** An empty database. */
+export interface TestDatabase {
+  /** Runs SQL beside the program under test, on a connection of its own where there is one. */
+  readonly run: (sql: string) => Effect.Effect<ReadonlyArray<Record<string, any>>>
+  /** The service under test, with a cache. */
+  readonly layer: Layer.Layer<Db | Cacheme>
+  /** The url, for the servers that have one. */
+  readonly url: string | undefined
+}
+
+/** What was published, in order: the tags of each invalidation. */
+export const published: Array<Request> = []
+
+/** The tags of all that was published since this was last asked. */
+export const tagsPublished = (): ReadonlyArray<string> => {
+  const tags = published.splice(0).flatMap((request) => request.tags)
+  return [...new Set(tags)].toSorted()
+}
+
+/** A cache in memory that notes what is published. */
+export const NotingCache = Layer.effect(
+  Cacheme,
+  Effect.map(Cacheme, (cacheme) => ({
+    ...cacheme,
+    publish: (request, definitions) =>
+      Effect.flatMap(CurrentTransaction, (transaction) => {
+        if (transaction === undefined) published.push(request)
+        return cacheme.publish(request, definitions)
+      })
+  }))
+).pipe(Layer.provide(Cacheme.layer().pipe(Layer.provide(MemoryStore.layer()))))
+
+let pglite: Promise<PGlite> | undefined
+
+const inProcess = Effect.promise(async (): Promise<TestDatabase> => {
+  const client = await (pglite ??= PGlite.create())
+  await client.exec(
+    "drop schema if exists public cascade; drop schema if exists shop cascade; create schema public; reset role"
+  )
+  return {
+    run: (sql) => Effect.promise(async () => (await client.exec(sql)).at(-1)?.rows ?? []),
+    layer: Layer.orDie(Db.layerPglite({ client })).pipe(Layer.provideMerge(NotingCache)),
+    url: undefined
+  }
+})
+
+const onServer = (server: "postgres18" | "postgres15", maxConnections: number) =>
+  Effect.gen(function* (): Effect.fn.Return<TestDatabase, never, import("effect").Scope.Scope> {
+    const url = yield* Effect.promise(() => freshDatabase(inject(server)))
+    const admin = yield* Effect.acquireRelease(
+      Effect.sync(() => connect(url)),
+      (client) => Effect.promise(() => client.end({ timeout: 1 }))
+    )
+    return {
+      run: (sql) => Effect.promise(async () => [...(await admin.unsafe(sql))]),
+      layer: Layer.orDie(Db.layerPostgres({ url, maxConnections })).pipe(Layer.provideMerge(NotingCache)),
+      url
+    }
+  })
+
+/** The databases by name, and whether they return old and new values. */
+export const databases = [
+  { name: "PGlite", isExact: true, make: (_?: number) => inProcess },
+  { name: "Postgres 18", isExact: true, make: (maxConnections = 3) => onServer("postgres18", maxConnections) },
+  { name: "Postgres 15", isExact: false, make: (maxConnections = 3) => onServer("postgres15", maxConnections) }
+] as const
+
+/** Runs a test on an empty database, after some SQL. */
+export const on = <A, E, R>(
+  database: (typeof databases)[number],
+  setUp: string,
+  test: (database: TestDatabase) => Effect.Effect<A, E, R>,
+  maxConnections?: number
+) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const made = yield* database.make(maxConnections)
+      yield* made.run(setUp)
+      published.length = 0
+      return yield* Effect.provide(test(made), made.layer)
+    })
+  )
