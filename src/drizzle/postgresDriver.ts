@@ -132,7 +132,8 @@ class PostgresConnection implements Connection {
         return this.#send(...args)
       }
     } as unknown as Sql)
-    this.close = Effect.promise(() => client.end({ timeout: 5 }))
+    // A client that has lost its connection would wait for it.
+    this.close = Effect.promise(() => client.end({ timeout: this.#isLost ? 0 : 5 }))
   }
 
   isLost = () => this.#isLost
@@ -152,7 +153,7 @@ class PostgresConnection implements Connection {
       // postgres.js sends in a later microtask, and forgets what is cancelled before.
       await new Promise((resolve) => setImmediate(resolve))
       // A request that cannot be delivered leaves the statement to end by itself, or with the connection.
-      await Promise.allSettled([this.#pending?.cancel(), answer])
+      await Promise.allSettled([requestCancel(this.#pending), answer])
     })
     return {
       answer,
@@ -193,6 +194,15 @@ class PostgresConnection implements Connection {
       throw error
     }
   }
+}
+
+/**
+ * Asks the server to cancel a query, and waits until it has passed the request on: one that came late would hit the next
+ * query. `PendingQuery.cancel` does the same, but does not tell when that is.
+ */
+const requestCancel = async (query: PendingQuery<any> | undefined): Promise<void> => {
+  const { active, canceller } = (query ?? {}) as { active?: boolean; canceller?: (query: unknown) => Promise<void> }
+  if (active === true) await canceller?.(query)
 }
 
 const invalidSetting = (setting: string, value: string, expected: string) =>

@@ -12,6 +12,8 @@ import { connect, freshDatabase } from "./postgres.ts"
 export interface TestDatabase {
   /** Runs SQL beside the program under test, on a connection of its own where there is one. */
   readonly run: (sql: string) => Effect.Effect<ReadonlyArray<Record<string, any>>>
+  /** Runs SQL beside it in one session: what it begins or locks stays so. */
+  readonly session: (sql: string) => Effect.Effect<unknown>
   /** The service under test, with a cache. */
   readonly layer: Layer.Layer<Db | Cacheme>
   /** The url, for the servers that have one. */
@@ -49,6 +51,7 @@ const inProcess = Effect.promise(async (): Promise<TestDatabase> => {
   )
   return {
     run: (sql) => Effect.promise(async () => (await client.exec(sql)).at(-1)?.rows ?? []),
+    session: (sql) => Effect.promise(() => client.exec(sql)),
     layer: Layer.orDie(Db.layerPglite({ client })).pipe(Layer.provideMerge(NotingCache)),
     url: undefined
   }
@@ -57,12 +60,15 @@ const inProcess = Effect.promise(async (): Promise<TestDatabase> => {
 const onServer = (server: "postgres18" | "postgres15", maxConnections: number) =>
   Effect.gen(function* (): Effect.fn.Return<TestDatabase, never, import("effect").Scope.Scope> {
     const url = yield* Effect.promise(() => freshDatabase(inject(server)))
-    const admin = yield* Effect.acquireRelease(
+    const client = Effect.acquireRelease(
       Effect.sync(() => connect(url)),
-      (client) => Effect.promise(() => client.end({ timeout: 1 }))
+      (connected) => Effect.promise(() => connected.end({ timeout: 1 }))
     )
+    const admin = yield* client
+    const session = yield* client
     return {
       run: (sql) => Effect.promise(async () => [...(await admin.unsafe(sql))]),
+      session: (sql) => Effect.promise(() => session.unsafe(sql)),
       layer: Layer.orDie(Db.layerPostgres({ url, maxConnections })).pipe(Layer.provideMerge(NotingCache)),
       url
     }

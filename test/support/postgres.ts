@@ -88,7 +88,7 @@ const freePort = (): Promise<number> =>
   })
 
 /** A client for the test itself, beside the one under test. */
-export const connect = (url: string) => postgres(url, { max: 2, onnotice: () => {} })
+export const connect = (url: string) => postgres(url, { max: 1, onnotice: () => {} })
 
 let databases = 0
 

@@ -1,0 +1,325 @@
+import { assert, describe, it } from "@effect/vitest"
+import { eq, sql } from "drizzle-orm"
+import { integer, pgTable, text } from "drizzle-orm/pg-core"
+import { Effect, Exit, Fiber, Layer, Result, Schema } from "effect"
+import { Cacheme, CachemeError, Node } from "../../src/index.ts"
+import { Db, DbError, Model } from "../../src/drizzle/index.ts"
+import { databases, NotingCache, on, published, tagsPublished, type TestDatabase } from "../support/databases.ts"
+
+const setUp = `
+  create table books (id int primary key, title text not null);
+  insert into books values (1, 'Emma');
+  -- Rows of this table are checked at COMMIT, which waits while somebody holds the lock.
+  create table slow (id int primary key);
+  create function wait() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(1); return null; end $$;
+  create constraint trigger wait after insert on slow deferrable initially deferred for each row execute function wait();
+`
+const books = pgTable("books", { id: integer().primaryKey(), title: text().notNull() })
+const slow = pgTable("slow", { id: integer().primaryKey() })
+const Books = Model.make(books)
+Model.make(slow)
+
+class BookNode extends Node.Class<BookNode>()("book", {
+  key: { id: Schema.Int },
+  value: Schema.String,
+  tags: ({ id }) => Books.row({ id })
+}) {}
+const title = Db.query((db) => db.select().from(books).where(eq(books.id, 1))).pipe(
+  Effect.map(([row]) => row!.title),
+  Cacheme.memoize(new BookNode({ id: 1 }))
+)
+const rename = (to: string) => Db.mutate((db) => db.update(books).set({ title: to }).where(eq(books.id, 1)))
+const sleep = Db.query((db) => db.execute(sql`select pg_sleep(60)`))
+const pid = Effect.map(
+  Db.query((db) => db.execute(sql`select pg_backend_pid() as pid`)),
+  (rows) => (rows as ReadonlyArray<any>)[0].pid as number
+)
+const reasonOf = <A, R>(effect: Effect.Effect<A, DbError, R>) => Effect.map(Effect.flip(effect), ({ reason }) => reason)
+
+/** Asks the server again and again until it sees a backend of the program's in some state. */
+const backend = ({ run }: TestDatabase, condition: string): Effect.Effect<number> =>
+  run(
+    `select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and ${condition}`
+  ).pipe(
+    Effect.repeat({ until: (rows) => rows.length > 0 }),
+    Effect.map((rows) => rows[0]!["pid"])
+  )
+
+/** Ends a backend, and waits until it is gone. */
+const kill = ({ run }: TestDatabase, process: number) =>
+  run(`select pg_terminate_backend(${process})`).pipe(
+    Effect.andThen(
+      Effect.repeat(run(`select pid from pg_stat_activity where pid = ${process}`), {
+        until: (rows) => rows.length === 0
+      })
+    )
+  )
+
+const isSleeping = "state = 'active' and query like '%pg_sleep%'"
+const isCommitting = "wait_event = 'advisory'"
+const isWaitingForRow = "wait_event_type = 'Lock' and query like 'update%'"
+
+/** More queries at once than there are connections. */
+const poolWorks = Effect.all(
+  Array.from({ length: 8 }, () => pid),
+  { concurrency: "unbounded" }
+)
+
+for (const database of databases.slice(1)) {
+  describe(`postgresDriver on ${database.name}`, () => {
+    for (const maxConnections of [1, 3]) {
+      describe(`a connection that dies, of ${maxConnections}`, () => {
+        it.effect("before a statement leaves a pool that works", () =>
+          on(
+            database,
+            setUp,
+            (db) =>
+              Effect.gen(function* () {
+                for (let i = 0; i < 3; i++) {
+                  yield* kill(db, yield* pid)
+                  // Whether its end has been noticed yet is a matter of luck: if not, the next statement notices.
+                  yield* Effect.exit(rename("Emma!"))
+                  yield* poolWorks
+                }
+                yield* rename("Emma!!")
+                assert.strictEqual(yield* title, "Emma!!")
+              }),
+            maxConnections
+          )
+        )
+
+        it.effect("in a query is a typed error", () =>
+          on(
+            database,
+            setUp,
+            (db) =>
+              Effect.gen(function* () {
+                const fiber = yield* Effect.forkChild(reasonOf(sleep))
+                yield* kill(db, yield* backend(db, isSleeping))
+                assert.strictEqual((yield* Fiber.join(fiber))._tag, "ConnectionLost")
+                yield* poolWorks
+              }),
+            maxConnections
+          )
+        )
+
+        it.effect("in a write on its own leaves its outcome unknown, and invalidates what it could have changed", () =>
+          on(
+            database,
+            setUp,
+            (db) =>
+              Effect.gen(function* () {
+                yield* title
+                const fiber = yield* Effect.forkChild(
+                  reasonOf(Db.mutate((db) => db.update(books).set({ title: sql`pg_sleep(60)::text` })))
+                )
+                yield* kill(db, yield* backend(db, isSleeping))
+                assert.strictEqual((yield* Fiber.join(fiber))._tag, "OutcomeUnknown")
+                assert.strictEqual(published.at(-1)?.cause, "unknown outcome")
+                assert.deepStrictEqual(tagsPublished(), ["@books:*", "@books:?"])
+                assert.isFalse((yield* Cacheme.explain(new BookNode({ id: 1 }))).answered)
+                yield* poolWorks
+              }),
+            maxConnections
+          )
+        )
+
+        it.effect("in a statement of a transaction takes the transaction with it; nothing is invalidated", () =>
+          on(
+            database,
+            setUp,
+            (db) =>
+              Effect.gen(function* () {
+                yield* title
+                const fiber = yield* Effect.forkChild(reasonOf(Db.transaction(Effect.andThen(rename("no"), sleep))))
+                yield* kill(db, yield* backend(db, isSleeping))
+                assert.strictEqual((yield* Fiber.join(fiber))._tag, "ConnectionLost")
+                assert.deepStrictEqual(tagsPublished(), [])
+                yield* poolWorks
+                assert.strictEqual(yield* title, "Emma")
+              }),
+            maxConnections
+          )
+        )
+
+        it.effect("between the statements of a transaction is noticed: nothing runs outside of it", () =>
+          on(
+            database,
+            setUp,
+            (db) =>
+              Effect.gen(function* () {
+                const reason = yield* Effect.gen(function* () {
+                  yield* rename("no")
+                  yield* kill(db, yield* pid)
+                  const first = yield* reasonOf(rename("no"))
+                  // By now it is known to be lost.
+                  assert.strictEqual((yield* reasonOf(rename("no")))._tag, "ConnectionLost")
+                  assert.strictEqual((yield* reasonOf(Db.transaction(rename("no"))))._tag, "ConnectionLost")
+                  return first
+                }).pipe(Db.transaction(), Effect.result)
+                // The body ended well, but there is nothing left to commit.
+                assert.isTrue(Result.isFailure(reason) && reason.failure.reason._tag === "ConnectionLost")
+                assert.deepStrictEqual(tagsPublished(), [])
+                yield* poolWorks
+                assert.strictEqual(yield* title, "Emma")
+              }),
+            maxConnections
+          )
+        )
+
+        it.effect("in COMMIT leaves the outcome unknown, and invalidates what it could have changed", () =>
+          on(
+            database,
+            setUp,
+            (db) =>
+              Effect.gen(function* () {
+                yield* title
+                yield* db.session("select pg_advisory_lock(1)")
+                const fiber = yield* Effect.forkChild(
+                  reasonOf(
+                    Db.transaction(
+                      Effect.andThen(
+                        rename("perhaps"),
+                        Db.mutate((db) => db.insert(slow).values({ id: 1 }))
+                      )
+                    )
+                  )
+                )
+                yield* kill(db, yield* backend(db, isCommitting))
+                assert.strictEqual((yield* Fiber.join(fiber))._tag, "OutcomeUnknown")
+                assert.strictEqual(published.at(-1)?.cause, "unknown outcome")
+                assert.includeMembers([...tagsPublished()], ["@books:*", "@slow:*"])
+                assert.isFalse((yield* Cacheme.explain(new BookNode({ id: 1 }))).answered)
+                yield* poolWorks
+                assert.strictEqual(yield* title, "Emma")
+              }),
+            maxConnections
+          )
+        )
+      })
+    }
+
+    describe("interruption", () => {
+      it.effect("of a query cancels it", () =>
+        on(
+          database,
+          setUp,
+          (db) =>
+            Effect.gen(function* () {
+              const fiber = yield* Effect.forkChild(sleep)
+              yield* backend(db, isSleeping)
+              yield* Fiber.interrupt(fiber)
+              assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)))
+              assert.deepStrictEqual(yield* db.run(`select 1 from pg_stat_activity where ${isSleeping}
+                and datname = current_database() and pid <> pg_backend_pid()`), [])
+              yield* pid
+            }),
+          1
+        )
+      )
+
+      it.effect("of a transaction rolls it back, in a statement as well as in COMMIT's wait", () =>
+        on(
+          database,
+          setUp,
+          (db) =>
+            Effect.gen(function* () {
+              yield* title
+              const first = yield* Effect.forkChild(Db.transaction(Effect.andThen(rename("no"), sleep)))
+              yield* backend(db, isSleeping)
+              yield* Fiber.interrupt(first)
+              assert.deepStrictEqual(tagsPublished(), [])
+              assert.strictEqual(yield* Db.transaction(title), "Emma")
+
+              // COMMIT itself is not given up: it ends, and what it has done is told.
+              yield* db.session("select pg_advisory_lock(1)")
+              const second = yield* Effect.forkChild(
+                Db.transaction(
+                  Effect.andThen(
+                    rename("Emma!"),
+                    Db.mutate((db) => db.insert(slow).values({ id: 1 }))
+                  )
+                )
+              )
+              yield* backend(db, isCommitting)
+              const interrupting = yield* Effect.forkChild(Fiber.interrupt(second), { startImmediately: true })
+              yield* db.session("select pg_advisory_unlock(1)")
+              yield* Fiber.join(interrupting)
+              assert.include([...tagsPublished()], "@books:*")
+              assert.strictEqual(yield* title, "Emma!")
+            }),
+          1
+        )
+      )
+
+      it.effect("of a write on its own: what was written all the same is invalidated all the same", () =>
+        on(
+          database,
+          setUp,
+          (db) =>
+            Effect.gen(function* () {
+              for (let i = 0; i < 20; i++) {
+                const before = yield* title
+                tagsPublished()
+                yield* db.session("begin; select * from books for update")
+                const fiber = yield* Effect.forkChild(rename(`Emma ${i}`))
+                yield* backend(db, isWaitingForRow)
+                // The row is given free while the write is being cancelled.
+                yield* Effect.all([Fiber.interrupt(fiber), db.session("commit")], { concurrency: "unbounded" })
+                const [row] = yield* db.run("select title from books")
+                assert.strictEqual(tagsPublished().length > 0, row!["title"] !== before)
+                assert.strictEqual(yield* title, row!["title"])
+              }
+            }),
+          1
+        )
+      )
+
+      it.effect("of one query never cancels another one on the same connection", () =>
+        on(
+          database,
+          setUp,
+          () =>
+            Effect.gen(function* () {
+              for (let i = 0; i < 30; i++) {
+                const fiber = yield* Effect.forkChild(sql1, { startImmediately: true })
+                for (let turns = 0; turns < i % 10; turns++) yield* Effect.promise(() => new Promise(setImmediate))
+                yield* Fiber.interrupt(fiber)
+                yield* sql1
+              }
+            }),
+          1
+        )
+      )
+    })
+  })
+}
+
+const sql1 = Db.query((db) => db.select().from(books).where(eq(books.id, 1)))
+
+describe("postgresDriver", () => {
+  const start = (options: Parameters<typeof Db.layerPostgres>[0]) =>
+    Effect.flip(Effect.scoped(Layer.build(Layer.provide(Db.layerPostgres(options), NotingCache))))
+
+  it.effect("a server that cannot be reached keeps the program from starting", () =>
+    Effect.gen(function* () {
+      const error = yield* start({ url: "postgres://nobody@127.0.0.1:1/nothing" })
+      assert(error instanceof DbError && error.reason._tag === "ConnectionLost")
+      assert.strictEqual(error.reason.code, "ECONNREFUSED")
+    })
+  )
+
+  it.effect("an option that is not allowed is named", () =>
+    Effect.gen(function* () {
+      for (const [options, setting] of [
+        [{ url: "mysql://localhost" }, "the database's URL"],
+        [{ url: "postgres://localhost", maxConnections: 0 }, "maxConnections"],
+        [{ url: "postgres://localhost", maxConnections: Number.NaN }, "maxConnections"]
+      ] as const) {
+        const error = yield* start(options)
+        assert(error instanceof CachemeError && error.reason._tag === "InvalidSetting")
+        assert.strictEqual(error.reason.setting, setting)
+      }
+    })
+  )
+})
