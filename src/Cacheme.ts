@@ -404,16 +404,16 @@ const memoize: {
   <N extends Node.Any>(
     node: N,
     overrides?: Node.Overrides<N, Node.Value<N>, Node.Error<N>>
-  ): <A extends Node.Value<N>, E, R>(lookup: Lookup<A, E, R>) => Memoized<Node.Value<N>, E | Node.Error<N>, R>
+  ): <A extends Node.AnswerOf<N>, E, R>(lookup: Lookup<A, E, R>) => Memoized<Node.Value<N>, E | Node.Error<N>, R>
   <V extends Node.AnySchema, Er extends Node.AnySchema = typeof import("effect/Schema").Never>(
     oneOff: Node.OneOff<V, Er>
-  ): <A extends V["Type"], E, R>(lookup: Lookup<A, E, R>) => Memoized<V["Type"], E | Er["Type"], R>
-  <N extends Node.Any, A extends Node.Value<N>, E, R>(
+  ): <A extends Node.Answer<V>, E, R>(lookup: Lookup<A, E, R>) => Memoized<V["Type"], E | Er["Type"], R>
+  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R>(
     lookup: Lookup<A, E, R>,
     node: N,
     overrides?: Node.Overrides<N, Node.Value<N>, Node.Error<N>>
   ): Memoized<Node.Value<N>, E | Node.Error<N>, R>
-  <V extends Node.AnySchema, A extends V["Type"], E, R, Er extends Node.AnySchema = typeof import("effect/Schema").Never>(
+  <V extends Node.AnySchema, A extends Node.Answer<V>, E, R, Er extends Node.AnySchema = typeof import("effect/Schema").Never>(
     lookup: Lookup<A, E, R>,
     oneOff: Node.OneOff<V, Er>
   ): Memoized<V["Type"], E | Er["Type"], R>
@@ -426,7 +426,7 @@ const memoize: {
   }
 )
 
-const fn = <F extends Key.Fields, V extends Node.AnySchema, Er extends Node.AnySchema, A extends V["Type"], E, R>(
+const fn = <F extends Key.Fields, V extends Node.AnySchema, Er extends Node.AnySchema, A extends Node.Answer<V>, E, R>(
   node: Node.NodeClass<any, F, V, Er>,
   lookup: (key: Key.Type<F>) => Lookup<A, E, R>,
   overrides?: Node.Overrides<Key.Type<F>, V["Type"], Er["Type"]>
@@ -457,11 +457,15 @@ const mutation: {
     Effect.flatMap(Effect.orDie(resolve(targets)), ({ definitions, ...targets }) =>
       Cacheme.use((cacheme) =>
         Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(restore(self), (value) =>
-            Effect.flatMap(cacheme.publish({ ...targets, cause: "mutation" }, definitions), (report) =>
-              Effect.as(acknowledged(restore(report)), value)
+          Effect.flatMap(Effect.exit(restore(self)), (exit) => {
+            const isInterrupted = Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+            if (Exit.isFailure(exit) && !isInterrupted) return exit
+            // Interrupted, it may have written all the same: what could not be interrupted has been done.
+            const request = { ...targets, cause: isInterrupted ? "unknown outcome" : "mutation" } as const
+            return Effect.flatMap(cacheme.publish(request, definitions), (report) =>
+              Effect.andThen(acknowledged(restore(report)), exit)
             )
-          )
+          })
         )
       )
     )
@@ -604,6 +608,10 @@ export class Cacheme extends Context.Service<Cacheme, Service>()("cacheme/Cachem
 
   /**
    * Invalidates the targets when the effect succeeds, and nothing when it fails.
+   *
+   * **Details**
+   *
+   * An effect that was interrupted may have written all the same, so its targets are invalidated too.
    *
    * **Example** (A write that no table knows of)
    *

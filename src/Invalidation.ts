@@ -20,7 +20,7 @@ export const Cause = Schema.Literals([
   "mutation",
   /** A database write was committed. */
   "commit",
-  /** A connection was lost when it could have committed. */
+  /** A connection was lost when it could have committed, or a mutation was interrupted. */
   "unknown outcome"
 ])
 export type Cause = typeof Cause.Type

@@ -93,6 +93,19 @@ export type Any = Node<AnySchema, AnySchema>
 /** The answers of a node. */
 export type Value<N extends Any> = Persistable.Success<N>
 
+/** What a lookup may answer: the schema's value, or what the schema makes it of, such as a row for a class. */
+export type Answer<V extends Schema.Constraint> =
+  | V["Type"]
+  | Exclude<V["~type.make.in"], void>
+  | (V extends Schema.$Array<infer S>
+      ? ReadonlyArray<Answer<S>>
+      : V extends Schema.Union<infer M>
+        ? Answer<M[number]>
+        : never)
+
+/** What a lookup of a node may answer. */
+export type AnswerOf<N extends Any> = Answer<Persistable.SuccessSchema<N>>
+
 /** The failures of a node that may be cached. */
 export type Error<N extends Any> = Persistable.Error<N>
 

@@ -433,16 +433,13 @@ describe("Cacheme", () => {
   })
 
   describe("mutation", () => {
-    it.effect("invalidates when the effect succeeds, and nothing when it fails or is interrupted", () =>
+    it.effect("invalidates when the effect succeeds, and nothing when it fails", () =>
       Effect.gen(function* () {
         const books = makeBooks()
         books.put(1, "Emma")
         yield* books.read(1)
         yield* Effect.exit(Effect.fail("no").pipe(Cacheme.mutation(new Author({ id: 1 }))))
-        const stuck = yield* Effect.forkChild(Effect.never.pipe(Cacheme.mutation(new Author({ id: 1 }))), {
-          startImmediately: true
-        })
-        yield* Fiber.interrupt(stuck)
+        yield* Effect.exit(Effect.die("no").pipe(Cacheme.mutation(new Author({ id: 1 }))))
         yield* books.read(1)
         assert.strictEqual(books.lookups(), 1)
         const done = yield* Effect.sync(() => books.put(1, "Clueless")).pipe(
@@ -457,7 +454,7 @@ describe("Cacheme", () => {
       }).pipe(Effect.provide(TestCache))
     )
 
-    it.effect("invalidates what a write has done that could not be interrupted any more", () =>
+    it.effect("invalidates what was interrupted: it may have written all the same", () =>
       Effect.gen(function* () {
         const books = makeBooks()
         books.put(1, "Emma")
@@ -475,6 +472,8 @@ describe("Cacheme", () => {
         const interrupting = yield* Effect.forkChild(Fiber.interrupt(writer), { startImmediately: true })
         yield* Deferred.succeed(committing, undefined)
         yield* Fiber.join(interrupting)
+        // Nobody waited for its acknowledgement; a later one comes after it.
+        yield* Cacheme.invalidate(new Author({ id: 99 }))
         assert.strictEqual((yield* books.read(1)).title, "Clueless")
       }).pipe(Effect.provide(TestCache))
     )

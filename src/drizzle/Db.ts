@@ -383,7 +383,7 @@ const statementsOf = (
 ): { readonly list: ReadonlyArray<Statement>; readonly answerOf: (answers: ReadonlyArray<any>) => any } => {
   const list: ReadonlyArray<Statement> = Array.isArray(given) ? given : [given as Statement]
   for (const item of list) {
-    if (typeof item?.then !== "function" || typeof item.getSQL !== "function") {
+    if (typeof item?.then !== "function" || !("getSQL" in item)) {
       const isPromise = (item as unknown) instanceof Promise
       // What it does is refused, and told here.
       if (isPromise) (item as unknown as Promise<unknown>).catch(() => {})

@@ -57,7 +57,7 @@ export const DbLive: Layer.Layer<Db, DbError | CachemeError | Config.ConfigError
         "a Postgres server's URL, because NODE_ENV is production; CACHEME_EMBEDDED=true allows a database in the process"
       )
     }
-    const dataDir = Option.getOrUndefined(yield* Config.option(Config.NonEmptyString("CACHEME_PGLITE_DIR")))
+    const dataDir = yield* Settings.variable("CACHEME_PGLITE_DIR", "a directory", (text) => text)
     return Db.layerPglite({ dataDir })
   })
 )

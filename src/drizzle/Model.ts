@@ -7,7 +7,7 @@
  *
  * Models are known by their table's name, in the whole process: a write finds the model of the table it writes.
  */
-import type { Column } from "drizzle-orm"
+import { Column, is } from "drizzle-orm"
 import { getTableConfig, type PgTable } from "drizzle-orm/pg-core"
 import { CachemeError, describe, InvalidDefinition, InvalidKey } from "../CachemeError.ts"
 import * as Definition from "../Definition.ts"
@@ -211,8 +211,12 @@ const defineUnsafe = (
   const config = getTableConfig(table)
   const name = tableName(config.schema, config.name)
   const owner = `model "${name}"`
-  const properties = new Map(Object.entries(table).map(([property, column]) => [column as unknown, property]))
-  const named = (column: Column): KeyColumn => ({ property: properties.get(column) ?? column.name, column })
+  const tableColumns = Object.entries(table).filter(([, column]) => is(column, Column)) as Array<[string, Column]>
+  // By name: a composite primary key holds other objects for the same columns.
+  const named = ({ name }: Column): KeyColumn => {
+    const [property, column] = tableColumns.find(([, column]) => column.name === name)!
+    return { property, column }
+  }
   const invalid = (field: string, expected: string, actual: string) =>
     new CachemeError({ reason: new InvalidDefinition({ definition: owner, field, expected, actual }) })
 
@@ -221,9 +225,10 @@ const defineUnsafe = (
     if (!Array.isArray(columns) || columns.length === 0) throw invalid(field, "a list of columns", describe(columns))
     if (new Set(columns).size < columns.length) throw invalid(field, "each column once", describe(columns))
     return columns.map((property): KeyColumn => {
-      const column = Object.hasOwn(table, property) ? (table as unknown as Record<string, Column>)[property] : undefined
-      if (column === undefined || !config.columns.includes(column as (typeof config.columns)[number])) {
-        throw invalid(field, `columns of "${name}" (${[...properties.values()].join(", ")})`, describe(property))
+      const column = tableColumns.find(([known]) => known === property)?.[1]
+      if (column === undefined) {
+        const known = tableColumns.map(([known]) => known).join(", ")
+        throw invalid(field, `columns of "${name}" (${known})`, describe(property))
       }
       if (kindOf(column) === undefined) {
         throw invalid(

@@ -21,8 +21,8 @@ import { DbError, UnknownTables } from "./DbError.ts"
 import * as Model from "./Model.ts"
 import { writesOf } from "./statementTables.ts"
 
-/** A built statement of Drizzle's: it runs when it is awaited. */
-export type Statement<A = unknown> = PromiseLike<A> & SQLWrapper
+/** A built statement of Drizzle's: it runs when it is awaited. (Relational queries hide `getSQL` in their type.) */
+export type Statement<A = unknown> = PromiseLike<A> & (SQLWrapper | { readonly _: { readonly dialect: "pg" } })
 
 /** What a statement that has run answers, and the ids that it invalidates. */
 export interface Written {
@@ -81,14 +81,14 @@ export const plan = (
   })
 
 /** Tells apart what can only be read from what writes. */
-export const isWrite = (statement: SQLWrapper, textOf: (statement: SQLWrapper) => string): boolean =>
+export const isWrite = (statement: Statement, textOf: (statement: Statement) => string): boolean =>
   builderOf(statement) !== undefined || writesOf(textOf(statement)).tables.length > 0
 
 /** The text of a statement, as Drizzle sends it. */
 export const textOf =
   (connection: Connection) =>
-  (statement: SQLWrapper): string =>
-    (connection.db as unknown as { readonly dialect: Dialect }).dialect.sqlToQuery(statement.getSQL()).sql
+  (statement: Statement): string =>
+    (connection.db as unknown as { readonly dialect: Dialect }).dialect.sqlToQuery((statement as SQLWrapper).getSQL()).sql
 
 // ------------------------------------------------------------------------------------------------------- coarsely
 
@@ -244,7 +244,7 @@ const returning = async (
 const withoutRows = (raw: unknown): unknown => {
   if (!Array.isArray(raw)) return { ...(raw as object), rows: [], fields: [] }
   raw.length = 0
-  return Object.assign(raw, { columns: undefined })
+  return Object.assign(raw, { columns: [] })
 }
 
 // -------------------------------------------------------------------------------------------- Drizzle's builders
@@ -262,7 +262,7 @@ interface Builder {
   readonly dialect: Dialect
 }
 
-interface Internals extends Statement {
+interface Internals extends SQLWrapper, PromiseLike<unknown> {
   readonly config: {
     readonly table: PgTable
     readonly withList?: any
@@ -280,7 +280,7 @@ interface Internals extends Statement {
   readonly returning: (fields: object) => unknown
 }
 
-const builderOf = (statement: SQLWrapper): Builder | undefined => {
+const builderOf = (statement: Statement): Builder | undefined => {
   const kind = is(statement, PgInsertBase)
     ? "insert"
     : is(statement, PgUpdateBase)

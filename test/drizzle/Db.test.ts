@@ -50,7 +50,7 @@ const rename = (id: number, name: string) =>
   Db.mutate((db) => db.update(books).set({ title: name }).where(eq(books.id, id)))
 const isAnswered = (node: Node.Any) => Effect.map(Cacheme.explain(node), ({ answered }) => answered)
 const reasonOf = <A, R>(effect: Effect.Effect<A, DbError, R>) =>
-  Effect.map(Effect.flip(effect), ({ reason }) => reason)
+  Effect.map(Effect.orDie(Effect.flip(effect)), ({ reason }) => reason)
 
 for (const database of databases) {
   const { isExact } = database

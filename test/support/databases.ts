@@ -40,14 +40,15 @@ export const NotingCache = Layer.effect(
         return cacheme.publish(request, definitions)
       })
   }))
-).pipe(Layer.provide(Cacheme.layer().pipe(Layer.provide(MemoryStore.layer()))))
+).pipe(Layer.provide(Cacheme.layer()), Layer.provide(MemoryStore.layer()), Layer.orDie)
 
 let pglite: Promise<PGlite> | undefined
 
 const inProcess = Effect.promise(async (): Promise<TestDatabase> => {
   const client = await (pglite ??= PGlite.create())
   await client.exec(
-    "drop schema if exists public cascade; drop schema if exists shop cascade; create schema public; reset role"
+    `reset role; drop schema if exists public cascade; drop schema if exists shop cascade;
+     create schema public; grant all on schema public to public`
   )
   return {
     run: (sql) => Effect.promise(async () => (await client.exec(sql)).at(-1)?.rows ?? []),
