@@ -57,7 +57,7 @@ export const DbLive: Layer.Layer<Db, DbError | CachemeError | Config.ConfigError
         "a Postgres server's URL, because NODE_ENV is production; CACHEME_EMBEDDED=true allows a database in the process"
       )
     }
-    const dataDir = yield* Settings.variable("CACHEME_PGLITE_DIR", "a directory", (text) => text)
+    const dataDir = Option.getOrUndefined(yield* Config.option(Config.String("CACHEME_PGLITE_DIR")))
     return Db.layerPglite({ dataDir })
   })
 )
