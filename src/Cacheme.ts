@@ -36,7 +36,11 @@ import { CurrentTransaction, type Transaction } from "./Transaction.ts"
 
 /** What the service does; the functions of `Cacheme` find it in the context. */
 export interface Service {
-  readonly answer: <A, E, R>(node: Node.Any, lookup: Effect.Effect<A, E, R>, policy?: Node.Policy) => Effect.Effect<A, E, R>
+  readonly answer: <A, E, R>(
+    node: Node.Any,
+    lookup: Effect.Effect<A, E, R>,
+    policy?: Node.Policy
+  ) => Effect.Effect<A, E, R>
   readonly peek: (node: Node.Any) => Effect.Effect<Option.Option<unknown>, unknown>
   /**
    * Publishes an invalidation in one step that nothing can come between, or keeps it for the commit when called inside
@@ -87,7 +91,9 @@ const make = Effect.fnUntraced(function* (
         return compute(node, lookup, policy, fiber)
       }
       counters.misses++
-      const landing = flights.board(flightKey(node), (flight, close) => lookUp(node, lookup, policy, flight, close))
+      const landing = flights.board(flightKey(node), (flight, close) =>
+        lookUp(node, lookup, policy, flight, close)
+      )
       const answered = Effect.flatMap(landing, ({ exit, ids }) => {
         handUp(fiber, ids)
         return exit
@@ -149,7 +155,11 @@ const make = Effect.fnUntraced(function* (
     close()
     const isStored = entry !== undefined && (yield* fill.store(entry))
     if (entry !== undefined && !isStored) counters.overtaken++
-    const stored = isStored ? "stored" : entry === undefined ? "not to be stored" : "not stored, invalidated meanwhile"
+    const stored = isStored
+      ? "stored"
+      : entry === undefined
+        ? "not to be stored"
+        : "not stored, invalidated meanwhile"
     yield* logLookup(node, startedAt, `${Exit.isSuccess(exit) ? "answered" : "failed"}, ${stored}`)
     return { exit, isSound: isStored || (entry === undefined && fill.isQuiet()), ids }
   })
@@ -159,9 +169,9 @@ const make = Effect.fnUntraced(function* (
       if (LogLevel.isGreaterThan(fiber.cache.minimumLogLevel, "Debug")) return Effect.void
       const { name, id } = node[Node.TypeId]
       const milliseconds = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() - startedAt
-      return Effect.logDebug(`cacheme: looked up ${settings.prefix}${id(node)} in ${milliseconds} ms: ${outcome}`).pipe(
-        Effect.annotateLogs({ node: name, startedAt: new Date(startedAt).toISOString() })
-      )
+      return Effect.logDebug(
+        `cacheme: looked up ${settings.prefix}${id(node)} in ${milliseconds} ms: ${outcome}`
+      ).pipe(Effect.annotateLogs({ node: name, startedAt: new Date(startedAt).toISOString() }))
     })
 
   /** Computes without the cache, in the caller's own context; the answer is the schema's all the same. */
@@ -212,8 +222,9 @@ const make = Effect.fnUntraced(function* (
     recorded: Iterable<string>
   ) => {
     const valueTags = policy?.valueTags ?? node[Node.TypeId].valueTags
-    if (valueTags === undefined || Exit.isFailure(exit)) return Effect.succeed([...new Set([...declared, ...recorded])])
-    if (!isStorable) return Effect.succeed(undefined)
+    if (valueTags === undefined || Exit.isFailure(exit))
+      return Effect.succeed([...new Set([...declared, ...recorded])])
+    if (!isStorable) return Effect.undefined
     return attempt(node, "valueTags", () => [
       ...new Set([...declared, ...recorded, ...idsOf(valueTags(exit.value, node))])
     ])
@@ -235,10 +246,15 @@ const make = Effect.fnUntraced(function* (
     return Tag.carriedIds(flat)
   }
 
-  const timeToLiveOf = (node: Node.Any, policy: Node.Policy | undefined, exit: Exit.Exit<any, any>): number => {
+  const timeToLiveOf = (
+    node: Node.Any,
+    policy: Node.Policy | undefined,
+    exit: Exit.Exit<any, any>
+  ): number => {
     const option = policy?.timeToLive ?? node[Node.TypeId].timeToLive ?? settings.timeToLive
     const timeToLive = typeof option === "function" ? option(exit, node) : option
-    if (!Node.isDuration(timeToLive)) throw new TypeError(`${String(timeToLive)} is not a Duration of zero or more`)
+    if (!Node.isDuration(timeToLive))
+      throw new TypeError(`${String(timeToLive)} is not a Duration of zero or more`)
     return Duration.toMillis(Duration.fromInputUnsafe(timeToLive))
   }
 
@@ -249,9 +265,13 @@ const make = Effect.fnUntraced(function* (
         return Effect.succeed(f())
       } catch (error) {
         // Mixing up two definitions is a mistake in the program, not a fault of the cache.
-        if (error instanceof CachemeError && error.reason._tag === "DefinitionConflict") return Effect.die(error)
+        if (error instanceof CachemeError && error.reason._tag === "DefinitionConflict")
+          return Effect.die(error)
         countersOf(node[Node.TypeId]).faults++
-        return Effect.as(warnOnce(node, `an answer is not stored: ${what} failed: ${String(error)}`), undefined)
+        return Effect.as(
+          warnOnce(node, `an answer is not stored: ${what} failed: ${String(error)}`),
+          undefined
+        )
       }
     })
 
@@ -317,7 +337,10 @@ const make = Effect.fnUntraced(function* (
         countersOf(node[Node.TypeId])
         const transaction = fiber.getRef(CurrentTransaction)
         const found = settings.enabled ? store.peek(node, fiber.getRef(Clock.Clock)) : undefined
-        if (found === undefined || (transaction !== undefined && hiddenBy(transaction, found) !== undefined)) {
+        if (
+          found === undefined ||
+          (transaction !== undefined && hiddenBy(transaction, found) !== undefined)
+        ) {
           return Effect.succeedNone
         }
         fiber.getRef(CurrentRecorder)?.add(found.ids())
@@ -404,7 +427,9 @@ const memoize: {
   <N extends Node.Any>(
     node: N,
     overrides?: Node.Overrides<N, Node.Value<N>, Node.Error<N>>
-  ): <A extends Node.AnswerOf<N>, E, R>(lookup: Lookup<A, E, R>) => Memoized<Node.Value<N>, E | Node.Error<N>, R>
+  ): <A extends Node.AnswerOf<N>, E, R>(
+    lookup: Lookup<A, E, R>
+  ) => Memoized<Node.Value<N>, E | Node.Error<N>, R>
   <V extends Node.AnySchema, Er extends Node.AnySchema = typeof import("effect/Schema").Never>(
     oneOff: Node.OneOff<V, Er>
   ): <A extends Node.Answer<V>, E, R>(lookup: Lookup<A, E, R>) => Memoized<V["Type"], E | Er["Type"], R>
@@ -413,31 +438,56 @@ const memoize: {
     node: N,
     overrides?: Node.Overrides<N, Node.Value<N>, Node.Error<N>>
   ): Memoized<Node.Value<N>, E | Node.Error<N>, R>
-  <V extends Node.AnySchema, A extends Node.Answer<V>, E, R, Er extends Node.AnySchema = typeof import("effect/Schema").Never>(
+  <
+    V extends Node.AnySchema,
+    A extends Node.Answer<V>,
+    E,
+    R,
+    Er extends Node.AnySchema = typeof import("effect/Schema").Never
+  >(
     lookup: Lookup<A, E, R>,
     oneOff: Node.OneOff<V, Er>
   ): Memoized<V["Type"], E | Er["Type"], R>
 } = dual(
   (args) => Effect.isEffect(args[0]),
-  (lookup: Effect.Effect<any, any, any>, question: Node.Any | Node.OneOff<any, any>, overrides?: Node.Overrides) => {
+  (
+    lookup: Effect.Effect<any, any, any>,
+    question: Node.Any | Node.OneOff<any, any>,
+    overrides?: Node.Overrides
+  ) => {
     if (Node.isNode(question)) return Cacheme.use((cacheme) => cacheme.answer(question, lookup, overrides))
     const { node, policy } = Node.fromOneOff(question)
     return Cacheme.use((cacheme) => cacheme.answer(node, lookup, policy))
   }
 )
 
-const fn = <F extends Key.Fields, V extends Node.AnySchema, Er extends Node.AnySchema, A extends Node.Answer<V>, E, R>(
+const fn = <
+  F extends Key.Fields,
+  V extends Node.AnySchema,
+  Er extends Node.AnySchema,
+  A extends Node.Answer<V>,
+  E,
+  R
+>(
   node: Node.NodeClass<any, F, V, Er>,
   lookup: (key: Key.Type<F>) => Lookup<A, E, R>,
   overrides?: Node.Overrides<Key.Type<F>, V["Type"], Er["Type"]>
 ): ((key: Key.Input<F>) => Memoized<V["Type"], E | Er["Type"], R>) => {
   return (input) => {
     const key = new node(input)
-    return Cacheme.use((cacheme) => cacheme.answer(key, Effect.suspend(() => lookup(key)), overrides)) as any
+    return Cacheme.use((cacheme) =>
+      cacheme.answer(
+        key,
+        Effect.suspend(() => lookup(key)),
+        overrides
+      )
+    ) as any
   }
 }
 
-const peek = <N extends Node.Any>(node: N): Effect.Effect<Option.Option<Node.Value<N>>, Node.Error<N>, Cacheme> =>
+const peek = <N extends Node.Any>(
+  node: N
+): Effect.Effect<Option.Option<Node.Value<N>>, Node.Error<N>, Cacheme> =>
   Cacheme.use((cacheme) => cacheme.peek(node)) as any
 
 const invalidate = (target: Invalidation.Target): Effect.Effect<Invalidation.Report, CachemeError, Cacheme> =>
@@ -446,7 +496,9 @@ const invalidate = (target: Invalidation.Target): Effect.Effect<Invalidation.Rep
   )
 
 const mutation: {
-  (...targets: ReadonlyArray<Invalidation.Target>): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R | Cacheme>
+  (
+    ...targets: ReadonlyArray<Invalidation.Target>
+  ): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R | Cacheme>
   <A, E, R>(
     self: Effect.Effect<A, E, R>,
     ...targets: ReadonlyArray<Invalidation.Target>
@@ -472,14 +524,21 @@ const mutation: {
 )
 
 /** Waits for an acknowledgement after something has succeeded: a cache that is closed is told in the log, not to the caller. */
-export const acknowledged = <R>(report: Effect.Effect<Invalidation.Report, CachemeError, R>): Effect.Effect<void, never, R> =>
-  Effect.catch(Effect.asVoid(report), (error) => Effect.logError("cacheme: an invalidation was not delivered", error))
+export const acknowledged = <R>(
+  report: Effect.Effect<Invalidation.Report, CachemeError, R>
+): Effect.Effect<void, never, R> =>
+  Effect.catch(Effect.asVoid(report), (error) =>
+    Effect.logError("cacheme: an invalidation was not delivered", error)
+  )
 
 const resolve = (target: Invalidation.Target) =>
-  Effect.try({
-    try: () => Invalidation.resolveUnsafe(target),
-    catch: (error) => error
-  }).pipe(Effect.catch((error) => (error instanceof CachemeError ? Effect.fail(error) : Effect.die(error))))
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(Invalidation.resolveUnsafe(target))
+    } catch (error) {
+      return error instanceof CachemeError ? Effect.fail(error) : Effect.die(error)
+    }
+  })
 
 const dependOn = (...tags: ReadonlyArray<Tag.Tags>): Effect.Effect<void> =>
   Effect.withFiber((fiber) => {
@@ -487,7 +546,8 @@ const dependOn = (...tags: ReadonlyArray<Tag.Tags>): Effect.Effect<void> =>
     return Effect.void
   })
 
-const layer = (options?: Settings.Options): Layer.Layer<Cacheme, CachemeError, Store> => Layer.effect(Cacheme, make(options))
+const layer = (options?: Settings.Options): Layer.Layer<Cacheme, CachemeError, Store> =>
+  Layer.effect(Cacheme, make(options))
 
 /**
  * The cache: the service that a program needs, and the functions that use it.

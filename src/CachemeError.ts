@@ -39,21 +39,27 @@ export class InvalidKey extends Schema.TaggedError<InvalidKey>("cacheme/InvalidK
 }
 
 /** `Cacheme.invalidate` was asked for something that names nothing that can be invalidated. */
-export class InvalidTarget extends Schema.TaggedError<InvalidTarget>("cacheme/InvalidTarget")("InvalidTarget", {
-  target: Schema.String,
-  expected: Schema.String
-}) {
+export class InvalidTarget extends Schema.TaggedError<InvalidTarget>("cacheme/InvalidTarget")(
+  "InvalidTarget",
+  {
+    target: Schema.String,
+    expected: Schema.String
+  }
+) {
   override get message(): string {
     return `cannot invalidate ${this.target}: expected ${this.expected}`
   }
 }
 
 /** A setting of the layer, from Config or from code, is not allowed. The layer does not start. */
-export class InvalidSetting extends Schema.TaggedError<InvalidSetting>("cacheme/InvalidSetting")("InvalidSetting", {
-  setting: Schema.String,
-  value: Schema.String,
-  expected: Schema.String
-}) {
+export class InvalidSetting extends Schema.TaggedError<InvalidSetting>("cacheme/InvalidSetting")(
+  "InvalidSetting",
+  {
+    setting: Schema.String,
+    value: Schema.String,
+    expected: Schema.String
+  }
+) {
   override get message(): string {
     return `${this.setting} is ${this.value}, expected ${this.expected}`
   }
@@ -82,7 +88,14 @@ export class Closed extends Schema.TaggedError<Closed>("cacheme/Closed")("Closed
  * ```
  */
 export class CachemeError extends Schema.TaggedError<CachemeError>("cacheme/CachemeError")("CachemeError", {
-  reason: Schema.Union([InvalidDefinition, DefinitionConflict, InvalidKey, InvalidTarget, InvalidSetting, Closed])
+  reason: Schema.Union([
+    InvalidDefinition,
+    DefinitionConflict,
+    InvalidKey,
+    InvalidTarget,
+    InvalidSetting,
+    Closed
+  ])
 }) {
   override get message(): string {
     return this.reason.message

@@ -42,6 +42,8 @@ export const CachemeLive: Layer.Layer<Cacheme, CachemeError | Config.ConfigError
         Effect.logInfo(`cacheme: ${options.enabled === false ? "switched off" : label}`)
       )
     )
-    return Layer.mergeAll(Cacheme.layer(options), announce).pipe(Layer.provide(MemoryStore.layer({ capacity })))
+    return Layer.mergeAll(Cacheme.layer(options), announce).pipe(
+      Layer.provide(MemoryStore.layer({ capacity }))
+    )
   })
 )

@@ -38,7 +38,8 @@ export const accept = (
     )
   }
   const [reason, ...others] = exit.cause.reasons
-  if (reason === undefined || others.length > 0 || !Cause.isFailReason(reason)) return Effect.succeed({ _tag: "Undeclared" })
+  if (reason === undefined || others.length > 0 || !Cause.isFailReason(reason))
+    return Effect.succeed({ _tag: "Undeclared" })
   return SchemaParser.makeEffect(definition.error as any)(reason.error as never).pipe(
     Effect.match({
       onSuccess: (error): Accepted => ({ _tag: "Storable", exit: Exit.fail(error) }),

@@ -83,4 +83,8 @@ export const schemaText = (schema: Schema.Constraint): string =>
 
 /** An option as text: functions by their source, so that a hot reload of the same source is the same. */
 export const optionText = (option: unknown): string =>
-  typeof option === "function" ? option.toString() : typeof option === "bigint" ? `${option}n` : (JSON.stringify(option) ?? "")
+  typeof option === "function"
+    ? option.toString()
+    : typeof option === "bigint"
+      ? `${option}n`
+      : (JSON.stringify(option) ?? "")

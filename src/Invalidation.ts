@@ -49,7 +49,7 @@ export class Invalidation extends Schema.Class<Invalidation>("cacheme/Invalidati
   /** The point in the store's invalidation order at which it took effect. */
   position: Schema.Int,
   /** Milliseconds since the epoch, by the clock of the process that applied it. */
-  instant: Schema.Number
+  instant: Schema.Finite
 }) {}
 
 /** What an invalidation did. */
@@ -80,7 +80,9 @@ export type Target =
     }
 
 /** Reduces a target to ids, and tells the definitions it names. Throws `InvalidTarget` for what names nothing. */
-export const resolveUnsafe = (target: Target): Targets & { readonly definitions: ReadonlyArray<Definition> } => {
+export const resolveUnsafe = (
+  target: Target
+): Targets & { readonly definitions: ReadonlyArray<Definition> } => {
   const keys = new Set<string>()
   const tags = new Set<string>()
   const patterns = new Set<string>()
@@ -101,7 +103,11 @@ export const resolveUnsafe = (target: Target): Targets & { readonly definitions:
       for (const key of item.keys ?? []) keys.add(checkKeyUnsafe(key))
       Tag.flattenUnsafe(item.tags).forEach(visit)
       if (item.pattern !== undefined) patterns.add(Pattern.makeUnsafe(item.pattern).glob)
-    } else throw invalid(describe(item), "a node, a node class, a tag, an array of these, or { keys, tags, pattern }")
+    } else
+      throw invalid(
+        describe(item),
+        "a node, a node class, a tag, an array of these, or { keys, tags, pattern }"
+      )
   }
   visit(target)
   return { keys: [...keys], tags: [...tags], patterns: [...patterns], definitions: [...definitions] }
@@ -122,4 +128,5 @@ const checkKeyUnsafe = (key: unknown): string => {
   return key
 }
 
-const invalid = (target: string, expected: string) => new CachemeError({ reason: new InvalidTarget({ target, expected }) })
+const invalid = (target: string, expected: string) =>
+  new CachemeError({ reason: new InvalidTarget({ target, expected }) })

@@ -66,7 +66,8 @@ export const make = Effect.fnUntraced(function* (
   return {
     publishUnsafe: (request) => {
       const published: Published = { request, acknowledged: Deferred.makeUnsafe() }
-      if (!PubSub.publishUnsafe(requests, published)) return Effect.fail(new CachemeError({ reason: new Closed() }))
+      if (!PubSub.publishUnsafe(requests, published))
+        return Effect.fail(new CachemeError({ reason: new Closed() }))
       outstanding.add(published)
       return Deferred.await(published.acknowledged)
     },

@@ -99,16 +99,31 @@ export const spelling = (owner: string, fields: Fields): Spelling => {
   }
 }
 
-const invalidKey = (owner: string, fields: Fields, input: unknown, cause: Cause.Cause<Schema.SchemaError>): InvalidKey => {
+const invalidKey = (
+  owner: string,
+  fields: Fields,
+  input: unknown,
+  cause: Cause.Cause<Schema.SchemaError>
+): InvalidKey => {
   const given = (input ?? {}) as Record<string, unknown>
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
   const missing = Object.keys(fields).find((name) => !(name in given))
   const unknown = Object.keys(given).find((name) => !(name in fields))
   const wrong = Object.keys(fields).find((name) => !Schema.is(Schema.toType(fields[name]!))(given[name]))
   if (missing !== undefined)
-    return new InvalidKey({ definition: owner, field: missing, expected: expectation(error), actual: "missing" })
+    return new InvalidKey({
+      definition: owner,
+      field: missing,
+      expected: expectation(error),
+      actual: "missing"
+    })
   if (wrong !== undefined)
-    return new InvalidKey({ definition: owner, field: wrong, expected: expectation(error), actual: describe(given[wrong]) })
+    return new InvalidKey({
+      definition: owner,
+      field: wrong,
+      expected: expectation(error),
+      actual: describe(given[wrong])
+    })
   return new InvalidKey({
     definition: owner,
     field: unknown ?? "",
@@ -120,10 +135,18 @@ const invalidKey = (owner: string, fields: Fields, input: unknown, cause: Cause.
 /** "Expected a string\n at [...]" → "a string". */
 const expectation = (error: Schema.SchemaError | undefined): string => {
   const line = error?.message.split("\n")[0] ?? "another value"
-  return line.startsWith("Expected ") ? line.slice("Expected ".length) : line === "Missing key" ? "a value" : line
+  return line.startsWith("Expected ")
+    ? line.slice("Expected ".length)
+    : line === "Missing key"
+      ? "a value"
+      : line
 }
 
-const partOf = (owner: string, name: string, schema: Schema.ConstraintCodec<any, any>): {
+const partOf = (
+  owner: string,
+  name: string,
+  schema: Schema.ConstraintCodec<any, any>
+): {
   readonly kind: Kind
   readonly write: (value: any) => string
 } => {

@@ -65,7 +65,8 @@ export interface Options<F extends Key.Fields, V extends AnySchema, E extends An
 }
 
 /** The declaration of a node. */
-export interface NodeDefinition extends Definition.Definition, Omit<Options<any, AnySchema, AnySchema>, "key"> {
+export interface NodeDefinition
+  extends Definition.Definition, Omit<Options<any, AnySchema, AnySchema>, "key"> {
   readonly kind: "node"
   readonly error: AnySchema
   readonly version: number | string
@@ -198,7 +199,11 @@ const makeClass = (definition: NodeDefinition) => {
       return definition.id(this)
     }
     [Equal.symbol](that: unknown): boolean {
-      return isNode(that) && that[TypeId].name === definition.name && PrimaryKey.value(that) === definition.id(this)
+      return (
+        isNode(that) &&
+        that[TypeId].name === definition.name &&
+        PrimaryKey.value(that) === definition.id(this)
+      )
     }
     [Hash.symbol](): number {
       return Hash.string(definition.id(this))
@@ -227,7 +232,11 @@ const assertLengthUnsafe = (definition: NodeDefinition, key: object): void => {
   }
 }
 
-const define = (name: string, options: Options<any, AnySchema, AnySchema>, definedAt: string): NodeDefinition => {
+const define = (
+  name: string,
+  options: Options<any, AnySchema, AnySchema>,
+  definedAt: string
+): NodeDefinition => {
   Definition.assertNameUnsafe("node", name)
   assertDurationUnsafe(`node "${name}"`, options.timeToLive)
   const spelling = Key.spelling(`node "${name}"`, options.key)
@@ -243,7 +252,9 @@ const define = (name: string, options: Options<any, AnySchema, AnySchema>, defin
       })
     })
   }
-  const own = spelling.fields.filter((field) => parent === undefined || !parent.spelling.fields.includes(field))
+  const own = spelling.fields.filter(
+    (field) => parent === undefined || !parent.spelling.fields.includes(field)
+  )
   const ownId = own.length === 0 ? () => name : (key: any) => `${name}:${spelling.text(key, own)}`
   const id = parent === undefined ? ownId : (key: any) => `${parent.id(key)}>${ownId(key)}`
   return {
@@ -259,13 +270,17 @@ const define = (name: string, options: Options<any, AnySchema, AnySchema>, defin
     ancestorIds: parent === undefined ? () => [] : (key) => [...parent.ancestorIds(key), parent.id(key)],
     ...(parent === undefined && spelling.fields.length === 1
       ? {
-          parse: (text) => (text.startsWith(`${name}:`) ? spelling.parse(text.slice(name.length + 1)) : undefined),
+          parse: (text) =>
+            text.startsWith(`${name}:`) ? spelling.parse(text.slice(name.length + 1)) : undefined,
           write: (raw) => `${name}:${spelling.write(raw)}`
         }
       : { parse: (text) => text, write: String }),
     parts: () => ({
       ...Object.fromEntries(
-        Object.entries(options.key).map(([field, schema]) => [`key.${field}`, Definition.schemaText(schema as AnySchema)])
+        Object.entries(options.key).map(([field, schema]) => [
+          `key.${field}`,
+          Definition.schemaText(schema as AnySchema)
+        ])
       ),
       value: Definition.schemaText(options.value),
       error: Definition.schemaText(options.error ?? Schema.Never),
@@ -283,7 +298,8 @@ const define = (name: string, options: Options<any, AnySchema, AnySchema>, defin
 export const classId = (name: string): string => `${name}:*`
 
 /** True for the ids of keys, as opposed to those of tags (`#…`, `@…`) and of node classes (`book:*`). */
-export const isKeyId = (id: string): boolean => !id.startsWith("#") && !id.startsWith("@") && !id.endsWith(":*")
+export const isKeyId = (id: string): boolean =>
+  !id.startsWith("#") && !id.startsWith("@") && !id.endsWith(":*")
 
 /** The raw key that a memory store files an entry under: the field itself where one primitive field makes the key. */
 export const rawKey = (node: Any): Key.Raw => {
@@ -334,7 +350,9 @@ export interface OneOff<V extends AnySchema, E extends AnySchema = Schema.Never>
 }
 
 /** The node of a one-off, and the options of its call. */
-export const fromOneOff = (options: OneOff<AnySchema, AnySchema>): { readonly node: Any; readonly policy: Policy } => {
+export const fromOneOff = (
+  options: OneOff<AnySchema, AnySchema>
+): { readonly node: Any; readonly policy: Policy } => {
   const { hit, miss } = options.on ?? {}
   const { skip } = options
   if (typeof options.key === "string" && !isKeyId(options.key)) {
@@ -349,7 +367,9 @@ export const fromOneOff = (options: OneOff<AnySchema, AnySchema>): { readonly no
   }
   assertDurationUnsafe(`one-off "${options.key}"`, options.timeToLive)
   return {
-    node: new (oneOffClass(options.value, options.error ?? Schema.Never))({ key: options.key }) as unknown as Any,
+    node: new (oneOffClass(options.value, options.error ?? Schema.Never))({
+      key: options.key
+    }),
     policy: {
       timeToLive: options.timeToLive,
       skip: typeof skip === "function" ? () => skip(options.key) : skip,

@@ -10,7 +10,7 @@
 import { CachemeError, describe, InvalidTarget } from "./CachemeError.ts"
 
 /** The longest pattern, in characters. */
-export const maxLength = 256
+const maxLength = 256
 
 /** A compiled glob. */
 export interface Pattern {
@@ -24,7 +24,10 @@ type Step = (char: string) => boolean
 export const makeUnsafe = (glob: string): Pattern => {
   if (glob.length === 0 || glob.length > maxLength) {
     throw new CachemeError({
-      reason: new InvalidTarget({ target: `the pattern ${describe(glob)}`, expected: `1 to ${maxLength} characters` })
+      reason: new InvalidTarget({
+        target: `the pattern ${describe(glob)}`,
+        expected: `1 to ${maxLength} characters`
+      })
     })
   }
   const steps = parse(glob)

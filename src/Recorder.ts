@@ -30,7 +30,6 @@ export class Recorder {
 }
 
 /** The recorder of the lookup that the current fiber works for, if any. */
-export const CurrentRecorder: Context.Reference<Recorder | undefined> = Context.Reference<Recorder | undefined>(
-  "cacheme/Recorder",
-  { defaultValue: () => undefined }
-)
+export const CurrentRecorder: Context.Reference<Recorder | undefined> = Context.Reference<
+  Recorder | undefined
+>("cacheme/Recorder", { defaultValue: () => undefined })

@@ -39,7 +39,11 @@ export const make = (options: Options = {}): Effect.Effect<Settings, CachemeErro
 const durationExpected = `a Duration of zero or more, such as "10 minutes"`
 
 /** Fails with the setting, the value that was found and what is allowed. */
-export const invalid = (setting: string, value: unknown, expected: string): Effect.Effect<never, CachemeError> =>
+export const invalid = (
+  setting: string,
+  value: unknown,
+  expected: string
+): Effect.Effect<never, CachemeError> =>
   Effect.fail(new CachemeError({ reason: new InvalidSetting({ setting, value: describe(value), expected }) }))
 
 /** Reads a variable; `undefined` when it is not set. Fails with `InvalidSetting` when its text is not allowed. */
@@ -49,7 +53,7 @@ export const variable = <A>(
   read: (text: string) => A | undefined
 ): Effect.Effect<A | undefined, CachemeError | Config.ConfigError> =>
   Effect.flatMap(Config.option(Config.String(name)), (text) => {
-    if (Option.isNone(text)) return Effect.succeed(undefined)
+    if (Option.isNone(text)) return Effect.undefined
     const value = read(text.value)
     return value === undefined ? invalid(name, text.value, expected) : Effect.succeed(value)
   })

@@ -45,7 +45,9 @@ export class Store extends Context.Service<
     /** Begins a fill. `known` are the ids the answer will rest on as far as its key tells. */
     readonly begin: (node: Any, known: ReadonlyArray<string>) => Effect.Effect<Fill>
     /** Makes every entry that the targets reach stale, before it completes. */
-    readonly invalidate: (request: Request) => Effect.Effect<{ readonly report: Report; readonly invalidation: Invalidation }, CachemeError>
+    readonly invalidate: (
+      request: Request
+    ) => Effect.Effect<{ readonly report: Report; readonly invalidation: Invalidation }, CachemeError>
     /** Why a key is, or is not, answered. */
     readonly explain: (node: Any) => Effect.Effect<Reason>
     /** What it holds of a node, or of all. */

@@ -64,7 +64,10 @@ type MissingSelf = `Missing type argument: write "class MyTag extends Tag.Class<
  */
 export const Class =
   <Self = never>() =>
-  <const F extends Key.Fields = {}>(name: string, fields?: F): [Self] extends [never] ? MissingSelf : Class<Self, F> => {
+  <const F extends Key.Fields = {}>(
+    name: string,
+    fields?: F
+  ): [Self] extends [never] ? MissingSelf : Class<Self, F> => {
     Definition.assertNameUnsafe("tag", name)
     const spelling = Key.spelling(`tag "${name}"`, fields ?? {})
     const definition: TagDefinition = {
@@ -72,7 +75,9 @@ export const Class =
       name,
       definedAt: Definition.locate(Class),
       parts: () =>
-        Object.fromEntries(Object.entries(fields ?? {}).map(([field, schema]) => [field, Definition.schemaText(schema)]))
+        Object.fromEntries(
+          Object.entries(fields ?? {}).map(([field, schema]) => [field, Definition.schemaText(schema)])
+        )
     }
     class TagImpl implements Tag {
       static readonly [TypeId] = definition
@@ -81,7 +86,10 @@ export const Class =
         spelling.checkUnsafe(input)
         Object.assign(this, input)
         Object.defineProperty(this, "id", {
-          value: checkLengthUnsafe(`tag "${name}"`, spelling.fields.length === 0 ? `#${name}` : `#${name}:${spelling.text(this)}`)
+          value: checkLengthUnsafe(
+            `tag "${name}"`,
+            spelling.fields.length === 0 ? `#${name}` : `#${name}:${spelling.text(this)}`
+          )
         })
       }
       get [TypeId](): TagDefinition {
@@ -169,7 +177,12 @@ export const flattenUnsafe = (tags: Tags): ReadonlyArray<Tag> => {
     else if (Array.isArray(item)) item.forEach(visit)
     else {
       throw new CachemeError({
-        reason: new InvalidKey({ definition: "tags", field: "tag", expected: "a tag", actual: describe(item) })
+        reason: new InvalidKey({
+          definition: "tags",
+          field: "tag",
+          expected: "a tag",
+          actual: describe(item)
+        })
       })
     }
   }

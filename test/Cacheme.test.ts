@@ -1,12 +1,28 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Layer, Logger, Option, References, Schema, Stream } from "effect"
+import {
+  Cause,
+  Deferred,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Option,
+  References,
+  Schema,
+  Stream
+} from "effect"
 import { TestClock } from "effect/testing"
 import { Cacheme, CachemeError, MemoryStore, Node, Tag } from "../src/index.ts"
 
 class Author extends Tag.Class<Author>()("author", { id: Schema.Int }) {}
 class Catalog extends Tag.Class<Catalog>()("catalog") {}
 
-class Book extends Schema.Class<Book>("Book")({ id: Schema.Int, title: Schema.String, authorId: Schema.Int }) {
+class Book extends Schema.Class<Book>("Book")({
+  id: Schema.Int,
+  title: Schema.String,
+  authorId: Schema.Int
+}) {
   get shout(): string {
     return this.title.toUpperCase()
   }
@@ -34,7 +50,8 @@ const TestCache = Cacheme.layer().pipe(Layer.provide(MemoryStore.layer()))
 const makeBooks = () => {
   const rows = new Map<number, { id: number; title: string; authorId: number; internal: string }>()
   let lookups = 0
-  const put = (id: number, title: string, authorId = 1) => rows.set(id, { id, title, authorId, internal: "secret" })
+  const put = (id: number, title: string, authorId = 1) =>
+    rows.set(id, { id, title, authorId, internal: "secret" })
   const find = (id: number) =>
     Effect.suspend(() => {
       lookups++
@@ -58,16 +75,18 @@ describe("Cacheme", () => {
       }).pipe(Effect.provide(TestCache))
     )
 
-    it.effect("hands out the schema's value, on a miss as on a hit: instances, without excess properties", () =>
-      Effect.gen(function* () {
-        const books = makeBooks()
-        books.put(1, "Emma")
-        for (const answer of [yield* books.read(1), yield* books.read(1)]) {
-          assert.instanceOf(answer, Book)
-          assert.strictEqual(answer.shout, "EMMA")
-          assert.notProperty(answer, "internal")
-        }
-      }).pipe(Effect.provide(TestCache))
+    it.effect(
+      "hands out the schema's value, on a miss as on a hit: instances, without excess properties",
+      () =>
+        Effect.gen(function* () {
+          const books = makeBooks()
+          books.put(1, "Emma")
+          for (const answer of [yield* books.read(1), yield* books.read(1)]) {
+            assert.instanceOf(answer, Book)
+            assert.strictEqual(answer.shout, "EMMA")
+            assert.notProperty(answer, "internal")
+          }
+        }).pipe(Effect.provide(TestCache))
     )
 
     it.effect("works data-first", () =>
@@ -112,9 +131,15 @@ describe("Cacheme", () => {
     it.effect("takes the time to live from the call, then the node, then the layer", () =>
       Effect.gen(function* () {
         class Silent extends Node.Class<Silent>()("silent", { key: {}, value: Schema.Int }) {}
-        class Loud extends Node.Class<Loud>()("loud", { key: {}, value: Schema.Int, timeToLive: "2 seconds" }) {}
+        class Loud extends Node.Class<Loud>()("loud", {
+          key: {},
+          value: Schema.Int,
+          timeToLive: "2 seconds"
+        }) {}
         const remaining = (node: Node.Any) =>
-          Effect.map(Cacheme.explain(node), ({ reason }) => (reason._tag === "Fresh" ? reason.expiresIn : undefined))
+          Effect.map(Cacheme.explain(node), ({ reason }) =>
+            reason._tag === "Fresh" ? reason.expiresIn : undefined
+          )
         yield* Effect.succeed(1).pipe(Cacheme.memoize(new Silent()))
         yield* Effect.succeed(1).pipe(Cacheme.memoize(new Loud()))
         assert.strictEqual(yield* remaining(new Silent()), 3000)
@@ -122,7 +147,9 @@ describe("Cacheme", () => {
         yield* Cacheme.invalidate(new Loud())
         yield* Effect.succeed(1).pipe(Cacheme.memoize(new Loud(), { timeToLive: "1 second" }))
         assert.strictEqual(yield* remaining(new Loud()), 1000)
-      }).pipe(Effect.provide(Cacheme.layer({ timeToLive: "3 seconds" }).pipe(Layer.provide(MemoryStore.layer()))))
+      }).pipe(
+        Effect.provide(Cacheme.layer({ timeToLive: "3 seconds" }).pipe(Layer.provide(MemoryStore.layer())))
+      )
     )
 
     it.effect("lets the answer and the key decide the time to live, zero storing nothing", () =>
@@ -133,7 +160,8 @@ describe("Cacheme", () => {
           timeToLive: (exit, { id }) => (Exit.isSuccess(exit) && exit.value > 10 ? 1000 * id : 0)
         }) {}
         let n = 0
-        const count = (value: number) => Effect.sync(() => (n++, value)).pipe(Cacheme.memoize(new Count({ id: 2 })))
+        const count = (value: number) =>
+          Effect.sync(() => (n++, value)).pipe(Cacheme.memoize(new Count({ id: 2 })))
         yield* count(1)
         yield* count(1)
         assert.strictEqual(n, 2)
@@ -153,7 +181,9 @@ describe("Cacheme", () => {
         assert.strictEqual(books.lookups(), 1)
 
         let n = 0
-        const undeclared = Effect.suspend(() => Effect.fail(++n)).pipe(Cacheme.memoize(new BookNode({ id: 2 })))
+        const undeclared = Effect.suspend(() => Effect.fail(++n)).pipe(
+          Cacheme.memoize(new BookNode({ id: 2 }))
+        )
         yield* Effect.exit(undeclared)
         yield* Effect.exit(undeclared)
         assert.strictEqual(n, 2)
@@ -241,7 +271,9 @@ describe("Cacheme", () => {
 
     it.effect("keeps one-offs of one key but different schemas apart", () =>
       Effect.gen(function* () {
-        const text = yield* Effect.succeed("text").pipe(Cacheme.memoize({ key: "same", value: Schema.String }))
+        const text = yield* Effect.succeed("text").pipe(
+          Cacheme.memoize({ key: "same", value: Schema.String })
+        )
         const number = yield* Effect.succeed(1).pipe(Cacheme.memoize({ key: "same", value: Schema.Int }))
         assert.deepStrictEqual([text, number], ["text", 1])
         assert.strictEqual((yield* Cacheme.invalidate({ keys: ["same"] })).entries, 2)
@@ -255,27 +287,34 @@ describe("Cacheme", () => {
       }
     })
 
-    it.effect("an answer that the schema does not accept reaches its caller, is counted, warned of once, and not stored", () => {
-      const warnings: Array<unknown> = []
-      const capture = Logger.layer([
-        Logger.make(({ logLevel, message }) => {
-          if (logLevel === "Warn") warnings.push(message)
-        })
-      ])
-      return Effect.gen(function* () {
-        class Strict extends Node.Class<Strict>()("strict", {
-          key: {},
-          value: Schema.Struct({ items: Schema.Array(Schema.Struct({ size: Schema.Number.check(Schema.isGreaterThan(0)) })) })
-        }) {}
-        const ask = Effect.sync(() => ({ items: [{ size: 1 }, { size: -1 }] })).pipe(Cacheme.memoize(new Strict()))
-        assert.strictEqual((yield* ask).items[1]!.size, -1)
-        yield* ask
-        const [stats] = yield* Cacheme.stats
-        assert.deepInclude(stats, { node: "strict", lookups: 2, rejected: 2, hits: 0 })
-        assert.strictEqual(warnings.length, 1)
-        assert.match(String(warnings[0]), /"strict".*\["items"\]\[1\]\["size"\]/)
-      }).pipe(Effect.provide([TestCache, capture]))
-    })
+    it.effect(
+      "an answer that the schema does not accept reaches its caller, is counted, warned of once, and not stored",
+      () => {
+        const warnings: Array<unknown> = []
+        const capture = Logger.layer([
+          Logger.make(({ logLevel, message }) => {
+            if (logLevel === "Warn") warnings.push(message)
+          })
+        ])
+        return Effect.gen(function* () {
+          class Strict extends Node.Class<Strict>()("strict", {
+            key: {},
+            value: Schema.Struct({
+              items: Schema.Array(Schema.Struct({ size: Schema.Number.check(Schema.isGreaterThan(0)) }))
+            })
+          }) {}
+          const ask = Effect.sync(() => ({ items: [{ size: 1 }, { size: -1 }] })).pipe(
+            Cacheme.memoize(new Strict())
+          )
+          assert.strictEqual((yield* ask).items[1]!.size, -1)
+          yield* ask
+          const [stats] = yield* Cacheme.stats
+          assert.deepInclude(stats, { node: "strict", lookups: 2, rejected: 2, hits: 0 })
+          assert.strictEqual(warnings.length, 1)
+          assert.match(String(warnings[0]), /"strict".*\["items"\]\[1\]\["size"\]/)
+        }).pipe(Effect.provide([TestCache, capture]))
+      }
+    )
 
     it.effect("a node whose own functions fail costs the entry, not the answer", () =>
       Effect.gen(function* () {
@@ -320,7 +359,10 @@ describe("Cacheme", () => {
         yield* Fiber.join(caller)
         yield* slow
         assert.deepStrictEqual(lines, ["cacheme: looked up CM:book:5>owner in 20 ms: answered, stored"])
-      }).pipe(Effect.provide([TestCache, capture]), Effect.provideService(References.MinimumLogLevel, "Debug"))
+      }).pipe(
+        Effect.provide([TestCache, capture]),
+        Effect.provideService(References.MinimumLogLevel, "Debug")
+      )
     })
   })
 
@@ -349,7 +391,10 @@ describe("Cacheme", () => {
         const answer = yield* books.read(1)
         assert.deepStrictEqual(yield* Cacheme.peek(new BookNode({ id: 1 })), Option.some(answer))
         yield* Effect.exit(books.read(2))
-        assert.deepStrictEqual(yield* Effect.exit(Cacheme.peek(new BookNode({ id: 2 }))), Exit.fail(new BookGone({ id: 2 })))
+        assert.deepStrictEqual(
+          yield* Effect.exit(Cacheme.peek(new BookNode({ id: 2 }))),
+          Exit.fail(new BookGone({ id: 2 }))
+        )
       }).pipe(Effect.provide(TestCache))
     )
   })
@@ -375,7 +420,10 @@ describe("Cacheme", () => {
         assert.strictEqual(yield* ended(BookNode), 0)
         yield* Effect.forEach([1, 2, 3], books.read)
         assert.strictEqual(books.lookups(), 6)
-        assert.strictEqual(yield* ended([new Author({ id: 2 }), [new BookNode({ id: 3 }), new BookNode({ id: 1 })]]), 2)
+        assert.strictEqual(
+          yield* ended([new Author({ id: 2 }), [new BookNode({ id: 3 }), new BookNode({ id: 1 })]]),
+          2
+        )
         assert.strictEqual(yield* ended(BookNode), 1)
         assert.strictEqual(yield* ended(BookNode), 0)
       }).pipe(Effect.provide(TestCache))
@@ -384,7 +432,11 @@ describe("Cacheme", () => {
     it.effect("takes keys, tags and a pattern at once", () =>
       Effect.gen(function* () {
         const books = yield* read3
-        const report = yield* Cacheme.invalidate({ keys: ["book:1"], tags: [[new Author({ id: 2 })]], pattern: "book:?" })
+        const report = yield* Cacheme.invalidate({
+          keys: ["book:1"],
+          tags: [[new Author({ id: 2 })]],
+          pattern: "book:?"
+        })
         assert.strictEqual(report.entries, 3)
         yield* Effect.forEach([1, 2, 3], books.read)
         assert.strictEqual((yield* Cacheme.invalidate({ pattern: "book:[12]" })).entries, 2)
@@ -395,7 +447,8 @@ describe("Cacheme", () => {
     it.effect("of a key ends the keys that lie within it, by node, class, text and pattern", () =>
       Effect.gen(function* () {
         let n = 0
-        const owner = (id: number) => Effect.sync(() => `owner ${++n}`).pipe(Cacheme.memoize(new OwnerNode({ id })))
+        const owner = (id: number) =>
+          Effect.sync(() => `owner ${++n}`).pipe(Cacheme.memoize(new OwnerNode({ id })))
         yield* owner(100)
         yield* owner(1000)
         for (const target of [
@@ -425,7 +478,10 @@ describe("Cacheme", () => {
           [undefined, /expected a node/]
         ] as const) {
           const error = yield* Effect.flip(Cacheme.invalidate(target as never))
-          assert.strictEqual(error.reason._tag === "InvalidTarget" || error.reason._tag === "InvalidKey", true)
+          assert.strictEqual(
+            error.reason._tag === "InvalidTarget" || error.reason._tag === "InvalidKey",
+            true
+          )
           assert.match(error.message, message)
         }
       }).pipe(Effect.provide(TestCache))
@@ -480,7 +536,10 @@ describe("Cacheme", () => {
   })
 
   describe("nested lookups", () => {
-    class Shelf extends Node.Class<Shelf>()("shelf", { key: { id: Schema.Int }, value: Schema.Array(Schema.String) }) {}
+    class Shelf extends Node.Class<Shelf>()("shelf", {
+      key: { id: Schema.Int },
+      value: Schema.Array(Schema.String)
+    }) {}
 
     it.effect("an answer rests on what the answers inside it rest on", () =>
       Effect.gen(function* () {
@@ -493,7 +552,12 @@ describe("Cacheme", () => {
         )
         yield* books.read(2)
         assert.deepStrictEqual(yield* shelf, ["Emma", "Dracula"])
-        for (const target of [new Author({ id: 2 }), new BookNode({ id: 1 }), BookNode, { pattern: "book:2" }]) {
+        for (const target of [
+          new Author({ id: 2 }),
+          new BookNode({ id: 1 }),
+          BookNode,
+          { pattern: "book:2" }
+        ]) {
           books.put(1, `${books.rows.get(1)!.title}!`, 1)
           books.put(2, `${books.rows.get(2)!.title}!`, 2)
           yield* Cacheme.invalidate([new Author({ id: 1 }), target])
@@ -565,7 +629,10 @@ describe("Cacheme", () => {
         const books = makeBooks()
         books.put(1, "Emma")
         const why = Effect.map(Cacheme.explain(new BookNode({ id: 1 })), ({ message }) => message)
-        assert.strictEqual(yield* why, "book:1 is not answered from the cache: it was never stored, or has been evicted")
+        assert.strictEqual(
+          yield* why,
+          "book:1 is not answered from the cache: it was never stored, or has been evicted"
+        )
         yield* books.read(1)
         assert.strictEqual(yield* why, "book:1 is answered from the cache: it is fresh for 10m more")
         yield* Cacheme.invalidate(new Author({ id: 1 }))
@@ -614,8 +681,23 @@ describe("Cacheme", () => {
         yield* Effect.exit(books.read(2))
         yield* Effect.succeed("Anne").pipe(Cacheme.memoize(new OwnerNode({ id: 1 })))
         const stats = yield* Cacheme.stats
-        assert.deepInclude(stats[0], { node: "book", requests: 4, hits: 2, misses: 2, lookups: 2, failures: 1, entries: 2 })
-        assert.deepInclude(stats[1], { node: "owner", requests: 1, hits: 0, misses: 1, lookups: 1, entries: 1 })
+        assert.deepInclude(stats[0], {
+          node: "book",
+          requests: 4,
+          hits: 2,
+          misses: 2,
+          lookups: 2,
+          failures: 1,
+          entries: 2
+        })
+        assert.deepInclude(stats[1], {
+          node: "owner",
+          requests: 1,
+          hits: 0,
+          misses: 1,
+          lookups: 1,
+          entries: 1
+        })
         assert.deepStrictEqual(
           (yield* Cacheme.nodes).map(({ name }) => name),
           ["book", "owner"]
@@ -633,7 +715,13 @@ describe("Cacheme", () => {
         yield* Cacheme.invalidate({ pattern: "book:*" })
         const events = yield* Fiber.join(watching)
         assert.deepStrictEqual(
-          events.map(({ keys, tags, patterns, cause, position }) => ({ keys, tags, patterns, cause, position })),
+          events.map(({ keys, tags, patterns, cause, position }) => ({
+            keys,
+            tags,
+            patterns,
+            cause,
+            position
+          })),
           [
             { keys: ["book:1"], tags: [], patterns: [], cause: "call", position: 1 },
             { keys: [], tags: ["#author:1"], patterns: [], cause: "mutation", position: 2 },

@@ -114,24 +114,26 @@ describe("Flight", () => {
       }).pipe(Effect.provide(TestCache))
     )
 
-    it.effect("of a tag known only from the answer: who joined does not get it, and shares one next lookup", () =>
-      Effect.gen(function* () {
-        const { ask, runs, letGo } = yield* makeGated()
-        const leader = yield* fork(ask)
-        const early = yield* Effect.replicateEffect(fork(ask), 500)
-        yield* Cacheme.invalidate(new Fact({ of: 1 }))
-        const late = yield* Effect.replicateEffect(fork(ask), 499)
-        assert.strictEqual(runs.length, 1)
-        yield* letGo(1)
-        assert.strictEqual(yield* numberOf(leader), 1)
-        yield* Effect.yieldNow
-        assert.strictEqual(runs.length, 2)
-        yield* letGo(2)
-        const answers = yield* Effect.forEach([...early, ...late], numberOf)
-        assert.deepStrictEqual(new Set(answers), new Set([2]))
-        assert.strictEqual(runs.length, 2)
-        assert.strictEqual((yield* ask).number, 2)
-      }).pipe(Effect.provide(TestCache))
+    it.effect(
+      "of a tag known only from the answer: who joined does not get it, and shares one next lookup",
+      () =>
+        Effect.gen(function* () {
+          const { ask, runs, letGo } = yield* makeGated()
+          const leader = yield* fork(ask)
+          const early = yield* Effect.replicateEffect(fork(ask), 500)
+          yield* Cacheme.invalidate(new Fact({ of: 1 }))
+          const late = yield* Effect.replicateEffect(fork(ask), 499)
+          assert.strictEqual(runs.length, 1)
+          yield* letGo(1)
+          assert.strictEqual(yield* numberOf(leader), 1)
+          yield* Effect.yieldNow
+          assert.strictEqual(runs.length, 2)
+          yield* letGo(2)
+          const answers = yield* Effect.forEach([...early, ...late], numberOf)
+          assert.deepStrictEqual(new Set(answers), new Set([2]))
+          assert.strictEqual(runs.length, 2)
+          assert.strictEqual((yield* ask).number, 2)
+        }).pipe(Effect.provide(TestCache))
     )
 
     it.effect("nobody waits for more than two lookups, however often it is invalidated", () =>
@@ -279,7 +281,9 @@ describe("Flight", () => {
         yield* Scope.close(scope, Exit.void)
         assert.isTrue(runs[0]!.stopped)
         assert.isTrue(Exit.hasInterrupts(yield* Fiber.join(caller)))
-        const late = yield* Effect.exit(Effect.provideContext(Cacheme.invalidate(new Answer({ id: 1 })), context))
+        const late = yield* Effect.exit(
+          Effect.provideContext(Cacheme.invalidate(new Answer({ id: 1 })), context)
+        )
         const error = Exit.isFailure(late) ? Cause.squash(late.cause) : undefined
         assert.isTrue(error instanceof CachemeError && error.reason._tag === "Closed")
       })

@@ -55,7 +55,9 @@ describe("Invalidator", () => {
     Effect.gen(function* () {
       const { store, applied, open } = yield* makeSlowStore
       const invalidator = yield* Invalidator.make(store)
-      const waiting = yield* Effect.forkChild(invalidator.publishUnsafe(tag("#a")), { startImmediately: true })
+      const waiting = yield* Effect.forkChild(invalidator.publishUnsafe(tag("#a")), {
+        startImmediately: true
+      })
       yield* Fiber.interrupt(waiting)
       yield* open
       yield* invalidator.publishUnsafe(tag("#b"))

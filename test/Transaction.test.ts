@@ -46,7 +46,10 @@ describe("Transaction", () => {
   it.effect("what it computes is not stored, and not shared", () =>
     Effect.gen(function* () {
       const ask = makeCounter()
-      assert.deepStrictEqual(yield* Effect.all([ask(1), ask(1)], { concurrency: 2 }).pipe(inTransaction([])), [1, 2])
+      assert.deepStrictEqual(
+        yield* Effect.all([ask(1), ask(1)], { concurrency: 2 }).pipe(inTransaction([])),
+        [1, 2]
+      )
       assert.strictEqual(yield* ask(1), 3)
     }).pipe(Effect.provide(TestCache))
   )

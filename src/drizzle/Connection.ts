@@ -46,7 +46,9 @@ export interface Driver {
    * Uses a connection that nobody else uses meanwhile. Waiting for one can be interrupted; a connection that is lost
    * is not used again.
    */
-  readonly use: <A, E, R>(f: (connection: Connection) => Effect.Effect<A, E, R>) => Effect.Effect<A, E | DbError, R>
+  readonly use: <A, E, R>(
+    f: (connection: Connection) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | DbError, R>
 }
 
 /** What came of a statement, and the interruption that came meanwhile, if one did. */
@@ -78,7 +80,8 @@ export const settle = <A>(
       )
     })
     return Effect.map(Effect.exit(restore(answered)), (exit) => {
-      const interruption = Exit.isFailure(exit) && Exit.hasInterrupts(exit) ? (exit as Exit.Exit<never>) : undefined
+      const interruption =
+        Exit.isFailure(exit) && Exit.hasInterrupts(exit) ? (exit as Exit.Exit<never>) : undefined
       return { exit: settled ?? exit, interruption }
     })
   })

@@ -136,9 +136,9 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
           Effect.suspend((): Effect.Effect<Finished<any, DbError>, DbError> => {
             const statements = statementsOf("Db.mutate", f(connection.db))
             const several = (level: Level) =>
-              Effect.forEach(statements.list, (statement) => writeIn(level, statement, options, restore)).pipe(
-                Effect.map(statements.answerOf)
-              )
+              Effect.forEach(statements.list, (statement) =>
+                writeIn(level, statement, options, restore)
+              ).pipe(Effect.map(statements.answerOf))
             if (level !== undefined) {
               return Effect.map(Effect.exit(several(level)), (exit) => ({ exit, report: undefined }))
             }
@@ -200,11 +200,17 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
   ): Effect.Effect<A, E | DbError, R> =>
     Effect.flatMap(CurrentLevel, (outer) => {
       const within = (level: Level) =>
-        Effect.provideService(Effect.provideService(self, CurrentLevel, level), CurrentTransaction, level.transaction)
+        Effect.provideService(
+          Effect.provideService(self, CurrentLevel, level),
+          CurrentTransaction,
+          level.transaction
+        )
       if (outer !== undefined) {
         return options.isolationLevel === undefined && options.readOnly === undefined
           ? inLevel(outer, () => savepoint(outer, within))
-          : Effect.die(new TypeError("Db.transaction: a transaction inside another one cannot have modes of its own"))
+          : Effect.die(
+              new TypeError("Db.transaction: a transaction inside another one cannot have modes of its own")
+            )
       }
       const modes = modesOf(options)
       return Effect.flatMap(
@@ -271,7 +277,9 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
               if (!connection.isLost()) yield* rollback
               return yield* exit
             }
-            const released = yield* Effect.exit(attempt(() => connection.command(`release savepoint ${name}`)))
+            const released = yield* Effect.exit(
+              attempt(() => connection.command(`release savepoint ${name}`))
+            )
             if (Exit.isSuccess(released)) {
               outer.collected.push(...level.collected)
               return exit.value
@@ -293,7 +301,8 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
       patterns: [...new Set(collected.flatMap(({ patterns }) => patterns))],
       cause
     }
-    if (request.keys.length + request.tags.length + request.patterns.length === 0) return Effect.succeed(undefined)
+    const count = request.keys.length + request.tags.length + request.patterns.length
+    if (count === 0) return Effect.undefined
     // It is committed, whatever becomes of another database's transaction around it, which has seen it change, though.
     return Effect.flatMap(CurrentTransaction, (outside) => {
       outside?.changed.add(request)
@@ -348,7 +357,12 @@ const makeLevel = (
   }
 }
 
-const requestOf = (ids: ReadonlyArray<string>): Request => ({ keys: [], tags: ids, patterns: [], cause: "commit" })
+const requestOf = (ids: ReadonlyArray<string>): Request => ({
+  keys: [],
+  tags: ids,
+  patterns: [],
+  cause: "commit"
+})
 
 const attempt = <A>(f: () => Promise<A>, moment: Parameters<typeof fromDriver>[1] = "uncommitted") =>
   Effect.tryPromise({ try: f, catch: (error) => fromDriver(error, moment) })
@@ -388,7 +402,9 @@ const statementsOf = (
       // What it does is refused, and told here.
       if (isPromise) (item as unknown as Promise<unknown>).catch(() => {})
       const actual = isPromise ? "a Promise" : describe(item)
-      throw new TypeError(`${owner}: the function must return a statement of Drizzle's that was not run, not ${actual}`)
+      throw new TypeError(
+        `${owner}: the function must return a statement of Drizzle's that was not run, not ${actual}`
+      )
     }
   }
   return { list, answerOf: Array.isArray(given) ? (answers) => answers : ([answer]) => answer }
@@ -401,7 +417,11 @@ type DrizzleOptions<Schema extends AnySchema> = Pick<DrizzleConfig<Schema>, "cas
   (keyof Schema extends never ? { readonly schema?: undefined } : { readonly schema: Schema })
 
 /** A database service: its class is its key in the context, and has its functions. */
-export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.ServiceClass<Self, string, Service> {
+export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.ServiceClass<
+  Self,
+  string,
+  Service
+> {
   /**
    * Reads: runs the statement that the function builds. Fails with `DbError`.
    *
@@ -423,7 +443,9 @@ export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.S
    * const book = (id: number) => Db.query((db) => db.select().from(books).where(eq(books.id, id)))
    * ```
    */
-  readonly query: <S extends Statements>(f: (db: Database<Schema>) => S) => Effect.Effect<Answers<S>, DbError, Self>
+  readonly query: <S extends Statements>(
+    f: (db: Database<Schema>) => S
+  ) => Effect.Effect<Answers<S>, DbError, Self>
   /**
    * Writes, and invalidates what the write changed once it is committed. Fails with `DbError`; then nothing was kept
    * and nothing is invalidated, unless the reason is `OutcomeUnknown`.
@@ -482,8 +504,13 @@ export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.S
    * ```
    */
   readonly transaction: {
-    (options?: TransactionOptions): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DbError, R | Self>
-    <A, E, R>(self: Effect.Effect<A, E, R>, options?: TransactionOptions): Effect.Effect<A, E | DbError, R | Self>
+    (
+      options?: TransactionOptions
+    ): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | DbError, R | Self>
+    <A, E, R>(
+      self: Effect.Effect<A, E, R>,
+      options?: TransactionOptions
+    ): Effect.Effect<A, E | DbError, R | Self>
   }
   /**
    * A pool of connections to a Postgres server, by postgres.js. Fails with `DbError` when it cannot be reached, and with
@@ -542,7 +569,10 @@ const makeClass =
   (id: string): DatabaseClass<Self, Schema> => {
     const Key = Context.Service<Self, Service>()(id)
     const layer = <O extends object>(
-      driver: (options: O, config: DrizzleConfig<any>) => Effect.Effect<Driver, DbError | CachemeError, Scope.Scope>,
+      driver: (
+        options: O,
+        config: DrizzleConfig<any>
+      ) => Effect.Effect<Driver, DbError | CachemeError, Scope.Scope>,
       { schema, casing, logger, ...options }: O & DrizzleConfig<any>
     ) =>
       Layer.effect(

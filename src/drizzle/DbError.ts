@@ -7,15 +7,14 @@
 import * as Schema from "effect/Schema"
 
 /** The database refused a row. Nothing of the statement was kept. */
-export class ConstraintViolation extends Schema.TaggedError<ConstraintViolation>("cacheme/ConstraintViolation")(
-  "ConstraintViolation",
-  {
-    kind: Schema.Literals(["unique", "foreign key", "not null", "check", "exclusion", "restrict"]),
-    constraint: Schema.UndefinedOr(Schema.String),
-    table: Schema.UndefinedOr(Schema.String),
-    column: Schema.UndefinedOr(Schema.String)
-  }
-) {
+export class ConstraintViolation extends Schema.TaggedError<ConstraintViolation>(
+  "cacheme/ConstraintViolation"
+)("ConstraintViolation", {
+  kind: Schema.Literals(["unique", "foreign key", "not null", "check", "exclusion", "restrict"]),
+  constraint: Schema.UndefinedOr(Schema.String),
+  table: Schema.UndefinedOr(Schema.String),
+  column: Schema.UndefinedOr(Schema.String)
+}) {
   override get message(): string {
     const name = this.constraint ?? [this.table, this.column].filter((part) => part !== undefined).join(".")
     return `a ${this.kind} constraint was violated: ${name}`
@@ -23,28 +22,35 @@ export class ConstraintViolation extends Schema.TaggedError<ConstraintViolation>
 }
 
 /** Another transaction was in the way (serialisation failure or deadlock). Rolled back; running it again may succeed. */
-export class SerializationFailure extends Schema.TaggedError<SerializationFailure>("cacheme/SerializationFailure")(
-  "SerializationFailure",
-  { code: Schema.String }
-) {
+export class SerializationFailure extends Schema.TaggedError<SerializationFailure>(
+  "cacheme/SerializationFailure"
+)("SerializationFailure", { code: Schema.String }) {
   override get message(): string {
-    return this.code === "40P01" ? "a deadlock was broken by the database" : "another transaction was in the way"
+    return this.code === "40P01"
+      ? "a deadlock was broken by the database"
+      : "another transaction was in the way"
   }
 }
 
 /** There is no connection, or it was lost before anything could be kept. */
-export class ConnectionLost extends Schema.TaggedError<ConnectionLost>("cacheme/ConnectionLost")("ConnectionLost", {
-  code: Schema.String
-}) {
+export class ConnectionLost extends Schema.TaggedError<ConnectionLost>("cacheme/ConnectionLost")(
+  "ConnectionLost",
+  {
+    code: Schema.String
+  }
+) {
   override get message(): string {
     return `the connection was lost, or could not be made (${this.code}); nothing was kept`
   }
 }
 
 /** The connection was lost when a write may have been committed. What it could have changed has been invalidated. */
-export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>("cacheme/OutcomeUnknown")("OutcomeUnknown", {
-  code: Schema.String
-}) {
+export class OutcomeUnknown extends Schema.TaggedError<OutcomeUnknown>("cacheme/OutcomeUnknown")(
+  "OutcomeUnknown",
+  {
+    code: Schema.String
+  }
+) {
   override get message(): string {
     return `the connection was lost while committing (${this.code}): the write may or may not have been kept`
   }
@@ -65,9 +71,12 @@ export class RolledBack extends Schema.TaggedError<RolledBack>("cacheme/RolledBa
 }
 
 /** It cannot be told which tables a statement writes, so it was not run. */
-export class UnknownTables extends Schema.TaggedError<UnknownTables>("cacheme/UnknownTables")("UnknownTables", {
-  statement: Schema.String
-}) {
+export class UnknownTables extends Schema.TaggedError<UnknownTables>("cacheme/UnknownTables")(
+  "UnknownTables",
+  {
+    statement: Schema.String
+  }
+) {
   override get message(): string {
     return (
       `it cannot be told which tables this statement writes: ${this.statement}; ` +
@@ -144,7 +153,9 @@ export const fromDriver = (error: unknown, moment: Moment): DbError => {
 /** True when the connection that the error came over is of no use any more. */
 export const isFatal = (error: unknown): boolean => {
   const { severity, code } = causeOf(error)
-  return severity === undefined ? typeof code === "string" && lostCodes.test(code) : /^(FATAL|PANIC)$/.test(severity)
+  return severity === undefined
+    ? typeof code === "string" && lostCodes.test(code)
+    : /^(FATAL|PANIC)$/.test(severity)
 }
 
 /** What the drivers' errors have in common; their names for the rest differ. */
@@ -172,7 +183,8 @@ const lostCodes = /^(CONNECTION_|CONNECT_TIMEOUT|E[A-Z_]+$)/
 export const goneCode = "CONNECTION_GONE"
 
 /** Errors of a socket that never was a connection, or was known not to be one any more. */
-const neverConnected = /^(CONNECTION_GONE|CONNECT_TIMEOUT|ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|57P03|53300|3D000|28...)$/
+const neverConnected =
+  /^(CONNECTION_GONE|CONNECT_TIMEOUT|ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|57P03|53300|3D000|28...)$/
 
 const constraints = {
   "23505": "unique",
@@ -184,7 +196,7 @@ const constraints = {
 } as const
 
 const reasonOf = (cause: DriverError, moment: Moment): (typeof Reason)["Type"] => {
-  const code = String(cause.code ?? "unknown")
+  const code = cause.code ?? "unknown"
   if (isFatal(cause)) {
     return moment === "uncommitted" || neverConnected.test(code)
       ? new ConnectionLost({ code })

@@ -39,12 +39,17 @@ export const DbLive: Layer.Layer<Db, DbError | CachemeError | Config.ConfigError
     const maxConnections = yield* Settings.variable(
       "DATABASE_MAX_CONNECTIONS",
       "an integer from 1 to 10000",
-      (text) => (/^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 10_000 ? Number(text) : undefined)
+      (text) =>
+        /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 10_000 ? Number(text) : undefined
     )
     if (url !== undefined) {
       if (!/^postgres(ql)?:\/\//.test(Redacted.value(url)) || !URL.canParse(Redacted.value(url))) {
         // Not shown: it may hold a password.
-        return yield* Settings.invalid("DATABASE_URL", "another text", "postgres://user:password@host:5432/database")
+        return yield* Settings.invalid(
+          "DATABASE_URL",
+          "another text",
+          "postgres://user:password@host:5432/database"
+        )
       }
       return Db.layerPostgres({ url, maxConnections })
     }

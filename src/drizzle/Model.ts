@@ -18,7 +18,9 @@ import { kindOf } from "./columnText.ts"
 type ColumnName<T extends PgTable> = Extract<keyof T["_"]["columns"], string>
 
 /** The declared keys of a model: for each name, the columns that make it. */
-export type Keys<T extends PgTable> = { readonly [name: string]: readonly [ColumnName<T>, ...Array<ColumnName<T>>] }
+export type Keys<T extends PgTable> = {
+  readonly [name: string]: readonly [ColumnName<T>, ...Array<ColumnName<T>>]
+}
 
 type PrimaryKeyName<T extends PgTable> = {
   [C in ColumnName<T>]: T["_"]["columns"][C]["_"]["isPrimaryKey"] extends true ? C : never
@@ -109,7 +111,12 @@ export const make = <T extends PgTable, const K extends Keys<T> = {}>(
   const { all, unknown } = tableIds(definition.name)
   const row = (key: object) => {
     if (definition.primaryKey.length === 0) {
-      throw invalidKey(definition, "row", "a table with a primary key whose values have a canonical text", "none")
+      throw invalidKey(
+        definition,
+        "row",
+        "a table with a primary key whose values have a canonical text",
+        "none"
+      )
     }
     return rowsTag(definition, definition.primaryKey, key, false)
   }
@@ -139,7 +146,8 @@ export type ServerRow = Readonly<Record<string, string | null | undefined>>
 export const changedIds = (definition: ModelDefinition, row: ServerRow): ReadonlyArray<string> =>
   [definition.primaryKey, ...definition.keys].flatMap((columns) => {
     if (columns.length === 0) return []
-    if (columns === definition.primaryKey && columns.some(({ property }) => (row[property] ?? null) === null)) return []
+    if (columns === definition.primaryKey && columns.some(({ property }) => (row[property] ?? null) === null))
+      return []
     const id = idOf(definition, columns, ({ property, column }) => {
       const text = row[property]
       return text === null || text === undefined ? null : kindOf(column)?.text(text)
@@ -194,7 +202,9 @@ const declaredUnsafe = (definition: ModelDefinition, key: object): ReadonlyArray
     (columns) => columns.length === given.length && columns.every(({ property }) => given.includes(property))
   )
   if (found !== undefined) return found
-  const declared = definition.keys.map((columns) => `{ ${columns.map(({ property }) => property).join(", ")} }`)
+  const declared = definition.keys.map(
+    (columns) => `{ ${columns.map(({ property }) => property).join(", ")} }`
+  )
   throw invalidKey(
     definition,
     given.join(", "),
@@ -211,7 +221,9 @@ const defineUnsafe = (
   const config = getTableConfig(table)
   const name = tableName(config.schema, config.name)
   const owner = `model "${name}"`
-  const tableColumns = Object.entries(table).filter(([, column]) => is(column, Column)) as Array<[string, Column]>
+  const tableColumns = Object.entries(table).filter(([, column]) => is(column, Column)) as Array<
+    [string, Column]
+  >
   // By name: a composite primary key holds other objects for the same columns.
   const named = ({ name }: Column): KeyColumn => {
     const [property, column] = tableColumns.find(([, column]) => column.name === name)!
@@ -222,7 +234,8 @@ const defineUnsafe = (
 
   const declared = Object.entries(keys).map(([key, columns]) => {
     const field = `key "${key}"`
-    if (!Array.isArray(columns) || columns.length === 0) throw invalid(field, "a list of columns", describe(columns))
+    if (!Array.isArray(columns) || columns.length === 0)
+      throw invalid(field, "a list of columns", describe(columns))
     if (new Set(columns).size < columns.length) throw invalid(field, "each column once", describe(columns))
     return columns.map((property): KeyColumn => {
       const column = tableColumns.find(([known]) => known === property)?.[1]
@@ -240,7 +253,11 @@ const defineUnsafe = (
       return { property, column }
     })
   })
-  const sets = declared.map((columns) => sorted(columns).map(({ property }) => property).join())
+  const sets = declared.map((columns) =>
+    sorted(columns)
+      .map(({ property }) => property)
+      .join()
+  )
   const repeated = sets.find((set, i) => sets.indexOf(set) < i)
   if (repeated !== undefined) throw invalid("keys", "each set of columns once", repeated)
 
@@ -271,4 +288,6 @@ const written = (columns: ReadonlyArray<KeyColumn>): string =>
   columns.map(({ column }) => `${column.name} ${column.getSQLType()}`).join(",")
 
 const invalidKey = (definition: ModelDefinition, field: string, expected: string, actual: string) =>
-  new CachemeError({ reason: new InvalidKey({ definition: `model "${definition.name}"`, field, expected, actual }) })
+  new CachemeError({
+    reason: new InvalidKey({ definition: `model "${definition.name}"`, field, expected, actual })
+  })

@@ -19,7 +19,7 @@ export interface TableRef {
 }
 
 /** A column, as the server knows it. */
-export interface ServerColumn {
+interface ServerColumn {
   readonly type: string
   readonly isReadable: boolean
   /** False when unlike texts can be equal. */
@@ -28,7 +28,7 @@ export interface ServerColumn {
 }
 
 /** Tables that change when a row of this one is deleted, or when these columns of it are assigned. */
-export interface Cascade {
+interface Cascade {
   readonly onDelete: boolean
   readonly onUpdate: boolean
   readonly columns: ReadonlyArray<string>
@@ -72,10 +72,14 @@ export class Catalog {
         .map((part) => `"${part.replaceAll('"', '""')}"`)
         .join(".")
       const { exit } = yield* settle(
-        () => connection.start((db) => db.execute(sql`${sql.raw(question)} where c.oid = to_regclass(${regclass})`)),
+        () =>
+          connection.start((db) =>
+            db.execute(sql`${sql.raw(question)} where c.oid = to_regclass(${regclass})`)
+          ),
         (effect) => effect
       )
-      if (Exit.isFailure(exit)) return yield* Effect.mapError(exit, (error) => fromDriver(error, "uncommitted"))
+      if (Exit.isFailure(exit))
+        return yield* Effect.mapError(exit, (error) => fromDriver(error, "uncommitted"))
       const [row] = rowsOf(exit.value)
       if (row === undefined) return undefined
       const info = read(JSON.parse(String(row["info"])))
@@ -101,7 +105,9 @@ interface Answer {
   readonly relatives: ReadonlyArray<NameParts> | null
   readonly columns: ReadonlyArray<readonly [string, string, boolean, boolean, boolean]>
   readonly triggers: ReadonlyArray<string> | null
-  readonly cascades: ReadonlyArray<readonly [boolean, boolean, ReadonlyArray<string>, ReadonlyArray<NameParts>]> | null
+  readonly cascades: ReadonlyArray<
+    readonly [boolean, boolean, ReadonlyArray<string>, ReadonlyArray<NameParts>]
+  > | null
 }
 
 const read = (answer: Answer): TableInfo => ({

@@ -22,10 +22,11 @@ import * as Model from "./Model.ts"
 import { writesOf } from "./statementTables.ts"
 
 /** A built statement of Drizzle's: it runs when it is awaited. (Relational queries hide `getSQL` in their type.) */
-export type Statement<A = unknown> = PromiseLike<A> & (SQLWrapper | { readonly _: { readonly dialect: "pg" } })
+export type Statement<A = unknown> = PromiseLike<A> &
+  (SQLWrapper | { readonly _: { readonly dialect: "pg" } })
 
 /** What a statement that has run answers, and the ids that it invalidates. */
-export interface Written {
+interface Written {
   readonly answer: unknown
   readonly ids: ReadonlyArray<string>
 }
@@ -88,7 +89,9 @@ export const isWrite = (statement: Statement, textOf: (statement: Statement) => 
 export const textOf =
   (connection: Connection) =>
   (statement: Statement): string =>
-    (connection.db as unknown as { readonly dialect: Dialect }).dialect.sqlToQuery((statement as SQLWrapper).getSQL()).sql
+    (connection.db as unknown as { readonly dialect: Dialect }).dialect.sqlToQuery(
+      (statement as SQLWrapper).getSQL()
+    ).sql
 
 // ------------------------------------------------------------------------------------------------------- coarsely
 
@@ -113,7 +116,9 @@ const byText = (
       ])
     )
     if (isDefinition) catalog.forget()
-    yield* Effect.logDebug(`cacheme: a write to ${names.flat().join(", ")} is told by table: it is not one plain statement`)
+    yield* Effect.logDebug(
+      `cacheme: a write to ${names.flat().join(", ")} is told by table: it is not one plain statement`
+    )
     return coarse(statement, tableIds(names.flat()))
   })
 
@@ -147,7 +152,9 @@ const assignedColumns = (info: TableInfo, builder: Builder): ReadonlySet<string>
   const columns = Object.entries(builder.config.table as unknown as Record<string, Column>)
   return new Set(
     columns
-      .filter(([property, column]) => builder.config.set[property] !== undefined || column?.onUpdateFn !== undefined)
+      .filter(
+        ([property, column]) => builder.config.set[property] !== undefined || column?.onUpdateFn !== undefined
+      )
       .map(([, column]) => builder.dialect.casing.getColumnCasing(column))
   )
 }
@@ -165,22 +172,30 @@ const obstacleOf = (
   if (connection.serverVersion < returningOldAndNew) return "the server does not return old and new values"
   if (info === undefined) return "the server does not know the table"
   if (!info.isPlain) return "it is a view, or has rules or row-level security"
-  const names = [builder.config.table, builder.config.from, ...(builder.config.joins ?? []).map((join) => join.table)]
-  if (names.some((source) => source !== undefined && !isNamedElse(source))) return "a table may be called old or new"
+  const names = [
+    builder.config.table,
+    builder.config.from,
+    ...(builder.config.joins ?? []).map((join) => join.table)
+  ]
+  if (names.some((source) => source !== undefined && !isNamedElse(source)))
+    return "a table may be called old or new"
   for (const { column } of model.columns) {
     const name = builder.dialect.casing.getColumnCasing(column)
     const server = info.columns.get(name)
     if (server === undefined) return `the server knows no column "${name}"`
     if (!server.isReadable) return `column "${name}" may not be read`
     if (!server.isDeterministic) return `equal values of column "${name}" may have unlike texts`
-    if (server.type !== "enum" && !serverTypes.has(server.type)) return `column "${name}" is of type ${server.type}`
+    if (server.type !== "enum" && !serverTypes.has(server.type))
+      return `column "${name}" is of type ${server.type}`
   }
   return undefined
 }
 
 /** True when a source of rows has a name that is neither old nor new. */
 const isNamedElse = (source: unknown): boolean => {
-  const name = is(source, PgTable) ? getTableName(source) : (source as { readonly _?: { readonly alias?: string } })._?.alias
+  const name = is(source, PgTable)
+    ? getTableName(source)
+    : (source as { readonly _?: { readonly alias?: string } })._?.alias
   return name !== undefined && !/^(old|new)$/i.test(name)
 }
 
@@ -215,7 +230,10 @@ const returning = async (
     Object.fromEntries(columns.map(({ property }, i) => [property, row[prefix + i] as string | null]))
   const isUpsert = builder.kind === "insert" && conflictText(builder) !== ""
   const changeOf = (row: Record<string, unknown>, prefix: string): Change => ({
-    old: builder.kind === "update" || builder.kind === "delete" || isUpsert ? valuesOf(row, `${prefix}o`) : undefined,
+    old:
+      builder.kind === "update" || builder.kind === "delete" || isUpsert
+        ? valuesOf(row, `${prefix}o`)
+        : undefined,
     now: builder.kind === "delete" ? undefined : valuesOf(row, `${prefix}n`)
   })
   statement.returning({ ...(asked === undefined ? {} : askedFields), __cm: additions })
@@ -297,8 +315,9 @@ const conflictText = (builder: Builder): string =>
   builder.config.onConflict === undefined ? "" : builder.dialect.sqlToQuery(builder.config.onConflict).sql
 
 const refOf = (table: PgTable): TableRef => {
-  const symbols = (PgTable as unknown as { readonly Symbol: { readonly Schema: symbol; readonly OriginalName: symbol } })
-    .Symbol
+  const symbols = (
+    PgTable as unknown as { readonly Symbol: { readonly Schema: symbol; readonly OriginalName: symbol } }
+  ).Symbol
   const parts = table as unknown as Record<symbol, string | undefined>
   return { schema: parts[symbols.Schema], name: parts[symbols.OriginalName]! }
 }

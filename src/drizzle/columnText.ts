@@ -20,7 +20,9 @@ const integer: Kind = {
   text: (value) => {
     if (typeof value === "number" && !Number.isSafeInteger(value)) return undefined
     // Never through a number: 2^53 + 1 would become its neighbour.
-    return /^\s*[+-]?\d+\s*$/.test(String(value)) ? String(BigInt(String(value).trim().replace(/^\+/, ""))) : undefined
+    return /^\s*[+-]?\d+\s*$/.test(String(value))
+      ? String(BigInt(String(value).trim().replace(/^\+/, "")))
+      : undefined
   }
 }
 

@@ -1,5 +1,13 @@
 /** Drizzle on Postgres, whose writes tell the cache what they changed. */
-export { Db, type Database, type DatabaseClass, type MutateOptions, type Statements, type TransactionOptions } from "./Db.ts"
+export {
+  type Answers,
+  Db,
+  type Database,
+  type DatabaseClass,
+  type MutateOptions,
+  type Statements,
+  type TransactionOptions
+} from "./Db.ts"
 export * from "./DbError.ts"
 export { DbLive } from "./DbLive.ts"
 export * as Model from "./Model.ts"

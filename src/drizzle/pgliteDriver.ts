@@ -48,7 +48,9 @@ export const make = (
       client.query<{ server_version_num: string }>("show server_version_num")
     )
     const version = Number(rows[0]!.server_version_num)
-    const connection = new PgliteConnection(client, version, (connected) => drizzle({ client: connected, ...config }))
+    const connection = new PgliteConnection(client, version, (connected) =>
+      drizzle({ client: connected, ...config })
+    )
     const semaphore = yield* Semaphore.make(1)
     const place = options.client === undefined ? (options.dataDir ?? "in memory") : "given by the program"
     return {

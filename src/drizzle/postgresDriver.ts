@@ -20,7 +20,7 @@ import { type DbError, fromDriver, goneCode, isFatal } from "./DbError.ts"
 /** Options of a pool of connections to a Postgres server. */
 export interface Options {
   /** `postgres://user:password@host:5432/database`. */
-  readonly url: string | Redacted.Redacted<string>
+  readonly url: string | Redacted.Redacted
   /** How many connections are opened at most. An integer of at least 1; default 10. */
   readonly maxConnections?: number | undefined
   /** Options of postgres.js; those that concern its own pool are of no effect. */
@@ -46,9 +46,14 @@ export const make = (
     })
     const url = typeof options.url === "string" ? options.url : Redacted.value(options.url)
     if (!/^postgres(ql)?:\/\//.test(url) || !URL.canParse(url)) {
-      return yield* invalid("the database's URL", "another text", "postgres://user:password@host:5432/database")
+      return yield* invalid(
+        "the database's URL",
+        "another text",
+        "postgres://user:password@host:5432/database"
+      )
     }
 
+    const runFork = Effect.runForkWith(yield* Effect.context())
     const open = Effect.acquireRelease(
       Effect.tryPromise({
         try: async () => {
@@ -67,7 +72,7 @@ export const make = (
               client,
               Number(row!["server_version_num"]),
               (connected) => drizzle({ client: connected, ...config }),
-              (lost) => Effect.runFork(Pool.invalidate(pool, lost))
+              (lost) => runFork(Pool.invalidate(pool, lost))
             )
             return connection
           } catch (error) {
@@ -86,7 +91,9 @@ export const make = (
       timeToLive: "10 minutes"
     })
 
-    const use = <A, E, R>(f: (connection: Connection) => Effect.Effect<A, E, R>): Effect.Effect<A, E | DbError, R> =>
+    const use = <A, E, R>(
+      f: (connection: Connection) => Effect.Effect<A, E, R>
+    ): Effect.Effect<A, E | DbError, R> =>
       Effect.flatten(
         Pool.use(pool, (connection) =>
           connection.isLost()
@@ -201,7 +208,10 @@ class PostgresConnection implements Connection {
  * query. `PendingQuery.cancel` does the same, but does not tell when that is.
  */
 const requestCancel = async (query: PendingQuery<any> | undefined): Promise<void> => {
-  const { active, canceller } = (query ?? {}) as { active?: boolean; canceller?: (query: unknown) => Promise<void> }
+  const { active, canceller } = (query ?? {}) as {
+    active?: boolean
+    canceller?: (query: unknown) => Promise<void>
+  }
   if (active === true) await canceller?.(query)
 }
 

@@ -97,8 +97,10 @@ const cut = (text: string): ReadonlyArray<Word> => {
   for (let match = token.exec(text); match !== null; match = token.exec(text)) {
     const { block, quoted, word, other } = match.groups!
     if (block !== undefined) token.lastIndex = endOfComment(text, match.index)
-    else if (quoted !== undefined) words.push({ text: quoted.replaceAll('""', '"'), isName: true, isQuoted: true })
-    else if (word !== undefined) words.push({ text: word.toLowerCase(), isName: /^[\p{L}_]/u.test(word), isQuoted: false })
+    else if (quoted !== undefined)
+      words.push({ text: quoted.replaceAll('""', '"'), isName: true, isQuoted: true })
+    else if (word !== undefined)
+      words.push({ text: word.toLowerCase(), isName: /^[\p{L}_]/u.test(word), isQuoted: false })
     else if (other !== undefined) words.push({ text: other, isName: false, isQuoted: false })
   }
   return words
@@ -107,12 +109,12 @@ const cut = (text: string): ReadonlyArray<Word> => {
 /** Block comments nest. */
 const endOfComment = (text: string, start: number): number => {
   let depth = 0
-  for (let i = start; i < text.length; i++) {
-    if (text.startsWith("/*", i)) depth++, i++
-    else if (text.startsWith("*/", i)) {
-      i++
-      if (--depth === 0) return i + 1
-    }
+  for (let i = start; i < text.length; i += 1) {
+    const isStart = text.startsWith("/*", i)
+    if (!isStart && !text.startsWith("*/", i)) continue
+    depth += isStart ? 1 : -1
+    i += 1
+    if (depth === 0) return i + 1
   }
   return text.length
 }

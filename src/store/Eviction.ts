@@ -127,7 +127,11 @@ class Ghost {
 
   remembers(hash: number): boolean {
     const slot = this.#slot(hash)
-    return this.#age !== 0 && this.#hashes[slot] === hash && ((this.#age - this.#ages[slot]!) | 0) < this.#remembered
+    return (
+      this.#age !== 0 &&
+      this.#hashes[slot] === hash &&
+      ((this.#age - this.#ages[slot]!) | 0) < this.#remembered
+    )
   }
 
   /** Spreads the hash (Fibonacci hashing), since neighbouring keys may have neighbouring hashes. */

@@ -64,7 +64,8 @@ const recentLimit = 10_000
  * const SmallCache = Cacheme.layer().pipe(Layer.provide(MemoryStore.layer({ capacity: 100 })))
  * ```
  */
-export const layer = (options?: Options): Layer.Layer<Store, CachemeError> => Layer.effect(Store, make(options))
+export const layer = (options?: Options): Layer.Layer<Store, CachemeError> =>
+  Layer.effect(Store, make(options))
 
 /** Makes a `Store` in memory: see {@link layer}. */
 export const make = (options?: Options): Effect.Effect<Store["Service"], CachemeError> =>
@@ -156,7 +157,9 @@ class MemoryFill implements Fill {
   isOvertaken = () => !this.isQuiet() && this.#memory.isOvertaken(this.startedAt, this.#known)
   store = (entry: Entry) =>
     Effect.clockWith((clock) =>
-      Effect.sync(() => this.#memory.store(this.#node, this.startedAt, entry, clock.currentTimeMillisUnsafe()))
+      Effect.sync(() =>
+        this.#memory.store(this.#node, this.startedAt, entry, clock.currentTimeMillisUnsafe())
+      )
     )
   end = Effect.sync(() => this.#memory.endFill(this))
 }
@@ -182,7 +185,8 @@ class Memory {
   peek(node: Node.Any, clock: Clock.Clock): Slot | undefined {
     const slot = this.#shelves.get(node[Node.TypeId].name)?.slots.get(Node.rawKey(node))
     if (slot === undefined || slot.endedBy !== undefined) return undefined
-    if (slot.expiresAt !== Infinity && clock.currentTimeMillisUnsafe() >= slot.expiresAt) return this.#finish(slot, "")
+    if (slot.expiresAt !== Infinity && clock.currentTimeMillisUnsafe() >= slot.expiresAt)
+      return this.#finish(slot, "")
     if (slot.checkedAt !== this.sequence) {
       const by = invalidatedBy(slot)
       if (by !== undefined) return this.#finish(slot, by)
@@ -198,7 +202,8 @@ class Memory {
         const now = clock.currentTimeMillisUnsafe()
         const slot = this.#shelves.get(node[Node.TypeId].name)?.slots.get(Node.rawKey(node))
         if (slot === undefined) return { _tag: "Absent" }
-        if (slot.endedBy !== undefined) return slot.endedBy === "" ? { _tag: "Expired" } : { _tag: "Invalidated", by: slot.endedBy }
+        if (slot.endedBy !== undefined)
+          return slot.endedBy === "" ? { _tag: "Expired" } : { _tag: "Invalidated", by: slot.endedBy }
         const by = invalidatedBy(slot)
         if (by !== undefined) return { _tag: "Invalidated", by }
         if (now >= slot.expiresAt) return { _tag: "Expired" }
@@ -208,7 +213,9 @@ class Memory {
   }
 
   size(definition?: Node.NodeDefinition): number {
-    return definition === undefined ? this.#eviction.size : (this.#shelves.get(definition.name)?.slots.size ?? 0)
+    return definition === undefined
+      ? this.#eviction.size
+      : (this.#shelves.get(definition.name)?.slots.size ?? 0)
   }
 
   tags(): number {
@@ -230,7 +237,11 @@ class Memory {
     if (startedAt < this.#floor) return true
     for (const id of ids) {
       if ((this.#cells.get(id)?.invalidatedAt ?? 0) > startedAt) return true
-      if (Node.isKeyId(id) && this.#recentPatterns.some(({ pattern, at }) => at > startedAt && pattern.matches(id))) return true
+      if (
+        Node.isKeyId(id) &&
+        this.#recentPatterns.some(({ pattern, at }) => at > startedAt && pattern.matches(id))
+      )
+        return true
     }
     return false
   }
@@ -279,7 +290,9 @@ class Memory {
 
   // ------------------------------------------------------------------------------------------------- invalidating
 
-  invalidate(request: Request): Effect.Effect<{ readonly report: Report; readonly invalidation: Invalidation }> {
+  invalidate(
+    request: Request
+  ): Effect.Effect<{ readonly report: Report; readonly invalidation: Invalidation }> {
     return Effect.map(Clock.currentTimeMillis, (instant) => {
       const entries = this.#apply(request, instant)
       const position = this.sequence
@@ -358,7 +371,8 @@ class Memory {
   /** The keys that patterns reach: those held, and those that only key paths within them point to. */
   *#keysMatching(patterns: ReadonlyArray<Pattern.Pattern>): Iterable<string> {
     const reached = (id: string) => patterns.some((pattern) => pattern.matches(id))
-    for (const shelf of this.#shelves.values()) for (const slot of shelf.slots.values()) if (reached(slot.id)) yield slot.id
+    for (const shelf of this.#shelves.values())
+      for (const slot of shelf.slots.values()) if (reached(slot.id)) yield slot.id
     for (const id of this.#cells.keys()) if (Node.isKeyId(id) && reached(id)) yield id
   }
 

@@ -13,7 +13,11 @@ const setUp = `
   insert into books values (1, 'Emma', 1), (2, 'Persuasion', 1), (3, 'Clueless', 2);
 `
 const authors = pgTable("authors", { id: integer().primaryKey(), name: text().notNull() })
-const books = pgTable("books", { id: integer().primaryKey(), title: text().notNull(), authorId: integer("author_id") })
+const books = pgTable("books", {
+  id: integer().primaryKey(),
+  title: text().notNull(),
+  authorId: integer("author_id")
+})
 const Authors = Model.make(authors)
 const Books = Model.make(books, { keys: { byAuthor: ["authorId"] } })
 
@@ -30,7 +34,11 @@ class TitlesNode extends Node.Class<TitlesNode>()("titles", {
   value: Schema.Array(Schema.String),
   tags: ({ authorId }) => Books.by({ authorId })
 }) {}
-class CountNode extends Node.Class<CountNode>()("count", { key: {}, value: Schema.Int, tags: () => Books.all }) {}
+class CountNode extends Node.Class<CountNode>()("count", {
+  key: {},
+  value: Schema.Int,
+  tags: () => Books.all
+}) {}
 
 let lookups = 0
 const find = (id: number) =>
@@ -123,7 +131,9 @@ for (const database of databases) {
         on(database, setUp, ({ run }) =>
           Effect.gen(function* () {
             yield* title(1)
-            const reason = yield* reasonOf(Db.mutate((db) => db.insert(authors).values({ id: 3, name: "Austen" })))
+            const reason = yield* reasonOf(
+              Db.mutate((db) => db.insert(authors).values({ id: 3, name: "Austen" }))
+            )
             assert(reason._tag === "ConstraintViolation")
             assert.deepInclude(reason, { kind: "unique", constraint: "authors_name_key", table: "authors" })
             const missing = yield* reasonOf(
@@ -265,7 +275,12 @@ for (const database of databases) {
               )
             }).pipe(Db.transaction())
             if (isExact) {
-              assert.deepStrictEqual(tagsPublished(), ["@books:*", "@books:author_id=1", "@books:id=1", "@books:id=2"])
+              assert.deepStrictEqual(tagsPublished(), [
+                "@books:*",
+                "@books:author_id=1",
+                "@books:id=1",
+                "@books:id=2"
+              ])
             }
             assert.deepStrictEqual(yield* run("select title from books order by id"), [
               { title: "one" },
@@ -284,7 +299,10 @@ for (const database of databases) {
             assert.strictEqual((yield* reasonOf(whole))._tag, "RolledBack")
             assert.deepStrictEqual(tagsPublished(), [])
             const inner = yield* Db.transaction(
-              Effect.andThen(rename(2, "two"), reasonOf(Db.transaction(Effect.andThen(rename(1, "one"), bad))))
+              Effect.andThen(
+                rename(2, "two"),
+                reasonOf(Db.transaction(Effect.andThen(rename(1, "one"), bad)))
+              )
             )
             assert.strictEqual(inner._tag, "RolledBack")
             assert.deepStrictEqual(yield* run("select title from books where id < 3 order by id"), [
@@ -307,7 +325,7 @@ for (const database of databases) {
               )
             )
             yield* Db.transaction(
-              Effect.all(inserts.map(Effect.exit), { concurrency: "unbounded" }).pipe(
+              Effect.forEach(inserts, (insert) => Effect.exit(insert), { concurrency: "unbounded" }).pipe(
                 Effect.andThen(Effect.all([title(1), title(2), title(3)], { concurrency: "unbounded" }))
               )
             )
@@ -323,7 +341,9 @@ for (const database of databases) {
         on(database, setUp, () =>
           Effect.gen(function* () {
             const ended = yield* Latch.make()
-            const orphan = yield* Db.transaction(Effect.forkDetach(Effect.andThen(ended.await, rename(1, "late"))))
+            const orphan = yield* Db.transaction(
+              Effect.forkDetach(Effect.andThen(ended.await, rename(1, "late")))
+            )
             yield* ended.open
             const exit = yield* Fiber.await(orphan)
             assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "the transaction has ended")
@@ -440,11 +460,16 @@ for (const database of databases) {
             assert.isTrue(Exit.hasDies(value))
             // Nor does a statement run by itself, which would change rows that nobody is told of.
             const itself = Db.mutate((db) => {
-              void db.insert(books).values({ id: 8, title: "no" }).catch(() => {})
+              void db
+                .insert(books)
+                .values({ id: 8, title: "no" })
+                .catch(() => {})
               return db.update(books).set({ title: "yes" }).where(eq(books.id, 1))
             })
             yield* Effect.exit(itself)
-            assert.deepStrictEqual(yield* run("select count(*)::int n from books where title = 'no'"), [{ n: 0 }])
+            assert.deepStrictEqual(yield* run("select count(*)::int n from books where title = 'no'"), [
+              { n: 0 }
+            ])
           })
         )
       )
@@ -458,7 +483,9 @@ for (const database of databases) {
               const exit = yield* Effect.exit(effect)
               assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "use Db.mutate")
             }
-            assert.deepStrictEqual(yield* run("select count(*)::int n from books where title = 'no'"), [{ n: 0 }])
+            assert.deepStrictEqual(yield* run("select count(*)::int n from books where title = 'no'"), [
+              { n: 0 }
+            ])
           })
         )
       )
@@ -500,7 +527,12 @@ for (const database of databases) {
       on(database, setUp, ({ run }) =>
         Effect.gen(function* () {
           const cached = Effect.forEach(
-            [new BookNode({ id: 1 }), new BookNode({ id: 2 }), new TitlesNode({ authorId: 1 }), new CountNode()],
+            [
+              new BookNode({ id: 1 }),
+              new BookNode({ id: 2 }),
+              new TitlesNode({ authorId: 1 }),
+              new CountNode()
+            ],
             isAnswered
           )
           const warm = Effect.all([title(1), title(2), titles(1), count])
@@ -532,7 +564,9 @@ describe("Db.Service", () => {
   it.effect("is typed with a schema, for relational queries; a transaction belongs to one service", () =>
     on(databases[1], setUp, ({ url }) =>
       Effect.gen(function* () {
-        const first = yield* AppDb.query((db) => db.query.books.findFirst({ orderBy: (table, { asc }) => asc(table.id) }))
+        const first = yield* AppDb.query((db) =>
+          db.query.books.findFirst({ orderBy: (table, { asc }) => asc(table.id) })
+        )
         assert.deepStrictEqual(first, { id: 1, title: "Emma", authorId: 1 })
         // @ts-expect-error the schema has no such table
         assert.isTrue(Exit.isFailure(yield* Effect.exit(AppDb.query((db) => db.query.films.findFirst()))))

@@ -71,7 +71,9 @@ describe("DbLive", () => {
         assert.deepInclude(error.reason, { setting, value })
         assert.notInclude(error.message, "secret")
       }
-      const away = yield* Effect.flip(Effect.provide(version, start({ DATABASE_URL: "postgres://a@127.0.0.1:1/b" }).layer))
+      const away = yield* Effect.flip(
+        Effect.provide(version, start({ DATABASE_URL: "postgres://a@127.0.0.1:1/b" }).layer)
+      )
       assert.instanceOf(away, DbError)
     })
   )

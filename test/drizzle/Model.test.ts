@@ -69,11 +69,19 @@ describe("Model", () => {
     const shop = pgSchema("model_shop")
     const lines = shop.table(
       "lines",
-      { order: bigint({ mode: "bigint" }), line: bigserial({ mode: "number" }), sku: uuid(), isOpen: boolean() },
+      {
+        order: bigint({ mode: "bigint" }),
+        line: bigserial({ mode: "number" }),
+        sku: uuid(),
+        isOpen: boolean()
+      },
       (table) => [primaryKey({ columns: [table.order, table.line] })]
     )
     const Lines = Model.make(lines, { keys: { bySku: ["sku"], open: ["isOpen"] } })
-    assert.strictEqual(Lines.row({ line: 2, order: 2n ** 60n }).id, "@model_shop.lines:line=2,order=1152921504606846976")
+    assert.strictEqual(
+      Lines.row({ line: 2, order: 2n ** 60n }).id,
+      "@model_shop.lines:line=2,order=1152921504606846976"
+    )
     const sku = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11"
     assert.strictEqual(Lines.by({ sku }).id, Lines.by({ sku: sku.toLowerCase() }).id)
     assert.strictEqual(Lines.by({ isOpen: false }).id, "@model_shop.lines:isOpen=false")
@@ -95,7 +103,10 @@ describe("Model", () => {
       assert.include(type.actual, "timestamp")
       // @ts-expect-error a key has at least one column
       assert.strictEqual(reasonOf(() => Model.make(other, { keys: { none: [] } }))._tag, "InvalidDefinition")
-      assert.strictEqual(reasonOf(() => Model.make(other, { keys: { twice: ["a", "a"] } }))._tag, "InvalidDefinition")
+      assert.strictEqual(
+        reasonOf(() => Model.make(other, { keys: { twice: ["a", "a"] } }))._tag,
+        "InvalidDefinition"
+      )
       assert.strictEqual(
         reasonOf(() => Model.make(other, { keys: { one: ["a"], two: ["a"] } }))._tag,
         "InvalidDefinition"
@@ -123,7 +134,8 @@ describe("Model", () => {
         assert.deepInclude(reason, { definition: `model "model_books"`, field, actual })
       }
       assert.strictEqual(
-        reasonOf(() => Model.make(pgTable("model_keyless", { a: text() }), { keys: { a: ["a"] } }).row({}))._tag,
+        reasonOf(() => Model.make(pgTable("model_keyless", { a: text() }), { keys: { a: ["a"] } }).row({}))
+          ._tag,
         "InvalidKey"
       )
     })
@@ -169,8 +181,10 @@ describe("columnText", () => {
   const told = (column: keyof typeof table & keyof (typeof table)["_"]["columns"]) => kindOf(table[column])
 
   it("knows the types whose equality is that of their text", () => {
-    for (const column of ["int", "big", "bool", "id", "text", "name", "status"] as const) assert.isDefined(told(column))
-    for (const column of ["char", "date", "json", "numeric", "at", "citext"] as const) assert.isUndefined(told(column))
+    for (const column of ["int", "big", "bool", "id", "text", "name", "status"] as const)
+      assert.isDefined(told(column))
+    for (const column of ["char", "date", "json", "numeric", "at", "citext"] as const)
+      assert.isUndefined(told(column))
   })
 
   it.effect.prop("writes an integer as the server does, however it was given", [Schema.BigInt], ([n]) =>
@@ -182,7 +196,7 @@ describe("columnText", () => {
 
   it("refuses what is no value of the type", () => {
     for (const value of ["", "1e3", "1.5", Number.NaN, Infinity, 2 ** 60, {}]) {
-      assert.isUndefined(told("int")!.text(value), String(value))
+      assert.isUndefined(told("int")!.text(value))
     }
     for (const value of ["t", 1, "TRUE", ""]) assert.isUndefined(told("bool")!.text(value))
     for (const value of ["", "a0eebc99", 7]) assert.isUndefined(told("id")!.text(value))

@@ -4,7 +4,14 @@ import { integer, pgTable, text } from "drizzle-orm/pg-core"
 import { Effect, Exit, Fiber, Layer, Schema } from "effect"
 import { Cacheme, CachemeError, Node } from "../../src/index.ts"
 import { Db, DbError, Model } from "../../src/drizzle/index.ts"
-import { databases, NotingCache, on, published, tagsPublished, type TestDatabase } from "../support/databases.ts"
+import {
+  databases,
+  NotingCache,
+  on,
+  published,
+  tagsPublished,
+  type TestDatabase
+} from "../support/databases.ts"
 
 const setUp = `
   create table books (id int primary key, title text not null);
@@ -104,43 +111,49 @@ for (const database of databases.slice(1)) {
           )
         )
 
-        it.effect("in a write on its own leaves its outcome unknown, and invalidates what it could have changed", () =>
-          on(
-            database,
-            setUp,
-            (db) =>
-              Effect.gen(function* () {
-                yield* title
-                const fiber = yield* Effect.forkChild(
-                  reasonOf(Db.mutate((db) => db.update(books).set({ title: sql`pg_sleep(60)::text` })))
-                )
-                yield* kill(db, yield* backend(db, isSleeping))
-                assert.strictEqual((yield* Fiber.join(fiber))._tag, "OutcomeUnknown")
-                assert.strictEqual(published.at(-1)?.cause, "unknown outcome")
-                assert.deepStrictEqual(tagsPublished(), ["@books:*", "@books:?"])
-                assert.isFalse((yield* Cacheme.explain(new BookNode({ id: 1 }))).answered)
-                yield* poolWorks
-              }),
-            maxConnections
-          )
+        it.effect(
+          "in a write on its own leaves its outcome unknown, and invalidates what it could have changed",
+          () =>
+            on(
+              database,
+              setUp,
+              (db) =>
+                Effect.gen(function* () {
+                  yield* title
+                  const fiber = yield* Effect.forkChild(
+                    reasonOf(Db.mutate((db) => db.update(books).set({ title: sql`pg_sleep(60)::text` })))
+                  )
+                  yield* kill(db, yield* backend(db, isSleeping))
+                  assert.strictEqual((yield* Fiber.join(fiber))._tag, "OutcomeUnknown")
+                  assert.strictEqual(published.at(-1)?.cause, "unknown outcome")
+                  assert.deepStrictEqual(tagsPublished(), ["@books:*", "@books:?"])
+                  assert.isFalse((yield* Cacheme.explain(new BookNode({ id: 1 }))).answered)
+                  yield* poolWorks
+                }),
+              maxConnections
+            )
         )
 
-        it.effect("in a statement of a transaction takes the transaction with it; nothing is invalidated", () =>
-          on(
-            database,
-            setUp,
-            (db) =>
-              Effect.gen(function* () {
-                yield* title
-                const fiber = yield* Effect.forkChild(reasonOf(Db.transaction(Effect.andThen(rename("no"), sleep))))
-                yield* kill(db, yield* backend(db, isSleeping))
-                assert.strictEqual((yield* Fiber.join(fiber))._tag, "ConnectionLost")
-                assert.deepStrictEqual(tagsPublished(), [])
-                yield* poolWorks
-                assert.strictEqual(yield* title, "Emma")
-              }),
-            maxConnections
-          )
+        it.effect(
+          "in a statement of a transaction takes the transaction with it; nothing is invalidated",
+          () =>
+            on(
+              database,
+              setUp,
+              (db) =>
+                Effect.gen(function* () {
+                  yield* title
+                  const fiber = yield* Effect.forkChild(
+                    reasonOf(Db.transaction(Effect.andThen(rename("no"), sleep)))
+                  )
+                  yield* kill(db, yield* backend(db, isSleeping))
+                  assert.strictEqual((yield* Fiber.join(fiber))._tag, "ConnectionLost")
+                  assert.deepStrictEqual(tagsPublished(), [])
+                  yield* poolWorks
+                  assert.strictEqual(yield* title, "Emma")
+                }),
+              maxConnections
+            )
         )
 
         it.effect("between the statements of a transaction is noticed: nothing runs outside of it", () =>
@@ -210,8 +223,11 @@ for (const database of databases.slice(1)) {
               yield* backend(db, isSleeping)
               yield* Fiber.interrupt(fiber)
               assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)))
-              assert.deepStrictEqual(yield* db.run(`select 1 from pg_stat_activity where ${isSleeping}
-                and datname = current_database() and pid <> pg_backend_pid()`), [])
+              assert.deepStrictEqual(
+                yield* db.run(`select 1 from pg_stat_activity where ${isSleeping}
+                and datname = current_database() and pid <> pg_backend_pid()`),
+                []
+              )
               yield* pid
             }),
           1
@@ -242,7 +258,9 @@ for (const database of databases.slice(1)) {
                 )
               )
               yield* backend(db, isCommitting)
-              const interrupting = yield* Effect.forkChild(Fiber.interrupt(second), { startImmediately: true })
+              const interrupting = yield* Effect.forkChild(Fiber.interrupt(second), {
+                startImmediately: true
+              })
               yield* db.session("select pg_advisory_unlock(1)")
               yield* Fiber.join(interrupting)
               assert.include([...tagsPublished()], "@books:*")
@@ -265,7 +283,9 @@ for (const database of databases.slice(1)) {
                 const fiber = yield* Effect.forkChild(rename(`Emma ${i}`))
                 yield* backend(db, isWaitingForRow)
                 // The row is given free while the write is being cancelled.
-                yield* Effect.all([Fiber.interrupt(fiber), db.session("commit")], { concurrency: "unbounded" })
+                yield* Effect.all([Fiber.interrupt(fiber), db.session("commit")], {
+                  concurrency: "unbounded"
+                })
                 const [row] = yield* db.run("select title from books")
                 assert.strictEqual(tagsPublished().length > 0, row!["title"] !== before)
                 assert.strictEqual(yield* title, row!["title"])
@@ -283,7 +303,8 @@ for (const database of databases.slice(1)) {
             Effect.gen(function* () {
               for (let i = 0; i < 30; i++) {
                 const fiber = yield* Effect.forkChild(sql1, { startImmediately: true })
-                for (let turns = 0; turns < i % 10; turns++) yield* Effect.promise(() => new Promise(setImmediate))
+                for (let turns = 0; turns < i % 10; turns++)
+                  yield* Effect.promise(() => new Promise(setImmediate))
                 yield* Fiber.interrupt(fiber)
                 yield* sql1
               }

@@ -14,8 +14,16 @@ describe("statementTables", () => {
     finds(`update only "shop"."order ""lines""" set a = 1`, `shop.order "lines"`)
     finds(`update main.public.books b set a = 1 from authors`, "public.books")
     finds(`delete from books using authors`, "books")
-    finds(`merge into books using a on true when matched then update set x = 1 when not matched then insert values (1)`, "books")
-    finds(`with a as (delete from x returning *), b as (update y set z = 1) insert into w select * from a`, "x", "y", "w")
+    finds(
+      `merge into books using a on true when matched then update set x = 1 when not matched then insert values (1)`,
+      "books"
+    )
+    finds(
+      `with a as (delete from x returning *), b as (update y set z = 1) insert into w select * from a`,
+      "x",
+      "y",
+      "w"
+    )
     finds(`truncate books, only shop.lines restart identity`, "books", "shop.lines")
     finds(`TRUNCATE TABLE books`, "books")
     finds(`copy books from stdin`, "books")
@@ -31,7 +39,9 @@ describe("statementTables", () => {
     finds(`select * from books for update`)
     finds(`select * from books for no key update of books`)
     finds(`select update from books`)
-    finds(`select 'update books set a = 1', "insert into x", e'it\\'s update y', $$ delete from z $$, $a$ truncate $$ $a$`)
+    finds(
+      `select 'update books set a = 1', "insert into x", e'it\\'s update y', $$ delete from z $$, $a$ truncate $$ $a$`
+    )
     finds(`select 1 -- update books
       /* insert into x /* delete from y */ update z */`)
     finds(`select "update" from "books"`)

@@ -19,14 +19,18 @@ describe("MemoryStore", () => {
   it.effect.prop(
     "answers exactly what a naive model of the rule answers",
     [History],
-    ([steps]) => compareWithModel(steps, { complete: true, eager: true }).pipe(Effect.provide(MemoryStore.layer())),
+    ([steps]) =>
+      compareWithModel(steps, { complete: true, eager: true }).pipe(Effect.provide(MemoryStore.layer())),
     { arbitrary: { runs: 400, size: 120 } }
   )
 
   it.effect.prop(
     "answers nothing that the model does not when it is too small for everything",
     [History],
-    ([steps]) => compareWithModel(steps, { complete: false, eager: true }).pipe(Effect.provide(MemoryStore.layer({ capacity: 3 }))),
+    ([steps]) =>
+      compareWithModel(steps, { complete: false, eager: true }).pipe(
+        Effect.provide(MemoryStore.layer({ capacity: 3 }))
+      ),
     { arbitrary: { runs: 400, size: 120 } }
   )
 
@@ -65,20 +69,22 @@ describe("MemoryStore", () => {
     }).pipe(Effect.provide(MemoryStore.layer({ capacity: 20 })))
   )
 
-  it.effect("a large store invalidates a tag without looking at its entries, and counts them all the same", () =>
-    Effect.gen(function* () {
-      const store = yield* Store
-      for (let id = 0; id < 3000; id++) yield* fill(store, id, [id % 2 === 0 ? "#even" : "#odd"])
-      for (let again = 0; again < 5; again++) yield* fill(store, 0, ["#even"])
-      const { report } = yield* store.invalidate(invalidation({ tags: ["#even"] }))
-      assert.strictEqual(report.entries, 1500)
-      const again = yield* store.invalidate(invalidation({ tags: ["#even"] }))
-      assert.strictEqual(again.report.entries, 0)
-      const one = yield* store.invalidate(invalidation({ keys: ["row:1", "row:2"] }))
-      assert.strictEqual(one.report.entries, 1)
-      assert.strictEqual((yield* store.explain(row(2)))._tag, "Invalidated")
-      assert.strictEqual((yield* store.explain(row(3)))._tag, "Fresh")
-    }).pipe(Effect.provide(MemoryStore.layer({ capacity: 5000 })))
+  it.effect(
+    "a large store invalidates a tag without looking at its entries, and counts them all the same",
+    () =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        for (let id = 0; id < 3000; id++) yield* fill(store, id, [id % 2 === 0 ? "#even" : "#odd"])
+        for (let again = 0; again < 5; again++) yield* fill(store, 0, ["#even"])
+        const { report } = yield* store.invalidate(invalidation({ tags: ["#even"] }))
+        assert.strictEqual(report.entries, 1500)
+        const again = yield* store.invalidate(invalidation({ tags: ["#even"] }))
+        assert.strictEqual(again.report.entries, 0)
+        const one = yield* store.invalidate(invalidation({ keys: ["row:1", "row:2"] }))
+        assert.strictEqual(one.report.entries, 1)
+        assert.strictEqual((yield* store.explain(row(2)))._tag, "Invalidated")
+        assert.strictEqual((yield* store.explain(row(3)))._tag, "Fresh")
+      }).pipe(Effect.provide(MemoryStore.layer({ capacity: 5000 })))
   )
 
   it.effect("what it remembers for a lookup that never ends is bounded: such a lookup is refused", () =>

@@ -12,7 +12,7 @@ import * as Pattern from "../../src/Pattern.ts"
 import { type Fill, Store } from "../../src/Store.ts"
 
 /** The node that the suite asks: a key of one integer. */
-export class Row extends Node.Class<Row>()("row", { key: { id: Schema.Int }, value: Schema.Int }) {}
+class Row extends Node.Class<Row>()("row", { key: { id: Schema.Int }, value: Schema.Int }) {}
 
 export const row = (id: number): Node.Any => new Row({ id })
 
@@ -44,7 +44,9 @@ const peek = (id: number) =>
   })
 
 const invalidate = (targets: Partial<Request>) =>
-  Effect.flatMap(Store, (store) => Effect.map(store.invalidate(invalidation(targets)), ({ report }) => report))
+  Effect.flatMap(Store, (store) =>
+    Effect.map(store.invalidate(invalidation(targets)), ({ report }) => report)
+  )
 
 /** Runs the suite. The layer is built anew for each test and holds at least 100 entries. */
 export const suite = (name: string, layer: Layer.Layer<Store, CachemeError>) => {
@@ -87,7 +89,10 @@ export const suite = (name: string, layer: Layer.Layer<Store, CachemeError>) => 
           assert.strictEqual(report.entries, ended.length, JSON.stringify(targets))
           assert.strictEqual((yield* invalidate(targets)).entries, 0)
           for (const id of [1, 2, 3]) {
-            assert.strictEqual(yield* peek(id), (ended as ReadonlyArray<number>).includes(id) ? undefined : id * 10)
+            assert.strictEqual(
+              yield* peek(id),
+              (ended as ReadonlyArray<number>).includes(id) ? undefined : id * 10
+            )
           }
         }
       })
@@ -119,7 +124,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, CachemeError>) => 
           yield* invalidate(targets)
           assert.isFalse(fill.isQuiet())
           assert.strictEqual(fill.isOvertaken(), reached && what !== "one of its tags")
-          const stored = yield* fill.store({ exit: Exit.succeed(1), tags: ["row:*", "#late"], timeToLive: Infinity })
+          const stored = yield* fill.store({
+            exit: Exit.succeed(1),
+            tags: ["row:*", "#late"],
+            timeToLive: Infinity
+          })
           yield* fill.end
           assert.strictEqual(stored, !reached)
           assert.strictEqual(yield* peek(1), reached ? undefined : 1)
@@ -249,7 +258,11 @@ export const compareWithModel = (
       switch (step._tag) {
         case "Begin":
           if (open.length < 3) {
-            open.push({ id: step.id, fill: yield* store.begin(row(step.id), own(step.id)), startedAt: log.length })
+            open.push({
+              id: step.id,
+              fill: yield* store.begin(row(step.id), own(step.id)),
+              startedAt: log.length
+            })
           }
           break
         case "Land": {
@@ -257,7 +270,12 @@ export const compareWithModel = (
           if (flight === undefined) break
           const ids = [...new Set([...own(flight.id), ...step.tags])]
           const now = yield* Clock.currentTimeMillis
-          const known: Known = { value: ++value, ids, startedAt: flight.startedAt, expiresAt: now + step.timeToLive }
+          const known: Known = {
+            value: ++value,
+            ids,
+            startedAt: flight.startedAt,
+            expiresAt: now + step.timeToLive
+          }
           const stored = yield* flight.fill.store({
             exit: Exit.succeed(known.value),
             tags: ids.slice(1),

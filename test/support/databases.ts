@@ -77,9 +77,17 @@ const onServer = (server: "postgres18" | "postgres15", maxConnections: number) =
 
 /** The databases by name, and whether they return old and new values. */
 export const databases = [
-  { name: "PGlite", isExact: true, make: (_?: number) => inProcess },
-  { name: "Postgres 18", isExact: true, make: (maxConnections = 3) => onServer("postgres18", maxConnections) },
-  { name: "Postgres 15", isExact: false, make: (maxConnections = 3) => onServer("postgres15", maxConnections) }
+  { name: "PGlite", isExact: true, make: () => inProcess },
+  {
+    name: "Postgres 18",
+    isExact: true,
+    make: (maxConnections = 3) => onServer("postgres18", maxConnections)
+  },
+  {
+    name: "Postgres 15",
+    isExact: false,
+    make: (maxConnections = 3) => onServer("postgres15", maxConnections)
+  }
 ] as const
 
 /** Runs a test on an empty database, after some SQL. */

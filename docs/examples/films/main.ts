@@ -104,12 +104,20 @@ const run = (name: string, steps: ReadonlyArray<Step>) =>
     yield* Effect.forEach(
       steps,
       (step) =>
-        Effect.tap("reads" in step ? read(step.reads) : write(step.writes), () => Effect.sync(() => bar.increment())),
+        Effect.tap("reads" in step ? read(step.reads) : write(step.writes), () =>
+          Effect.sync(() => bar.increment())
+        ),
       { concurrency: fibers, discard: true }
     )
     const seconds = (performance.now() - startedAt) / 1000
     bar.stop()
-    return { reads: done, invalidations, seconds, stats: yield* Cacheme.stats, stale: done.filter((r) => truth.isStale(r)) }
+    return {
+      reads: done,
+      invalidations,
+      seconds,
+      stats: yield* Cacheme.stats,
+      stale: done.filter((r) => truth.isStale(r))
+    }
   }).pipe(Effect.scoped)
 
 const percentile = (done: ReadonlyArray<Read>, part: number): string => {
@@ -127,8 +135,13 @@ const program = Effect.gen(function* () {
   const both = [without, cached]
   const sum = (result: typeof cached, what: "hits" | "requests" | "lookups" | "bypassed") =>
     result.stats.reduce((total, stats) => total + stats[what], 0)
-  const hitRatio = (hits: number, requests: number) => `${((100 * hits) / Math.max(1, requests)).toFixed(1)} %`
-  const table = new Table({ head: ["", "without", "with"], colAligns: ["left", "right", "right"], style: { head: [], border: [], compact: true } })
+  const hitRatio = (hits: number, requests: number) =>
+    `${((100 * hits) / Math.max(1, requests)).toFixed(1)} %`
+  const table = new Table({
+    head: ["", "without", "with"],
+    colAligns: ["left", "right", "right"],
+    style: { head: [], border: [], compact: true }
+  })
   table.push(
     ["reads", ...both.map((result) => result.reads.length)],
     ["hit ratio", ...both.map((result) => hitRatio(sum(result, "hits"), sum(result, "requests")))],

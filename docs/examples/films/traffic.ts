@@ -6,7 +6,10 @@ import type { Change, Question, Row } from "./truth.ts"
 export type Step = { readonly reads: Question } | { readonly writes: Change }
 
 /** Steps drawn by a seeded generator: the same ones every time. */
-export const draw = (rows: ReadonlyArray<Row>, options: { readonly reads: number; readonly writes: number }) =>
+export const draw = (
+  rows: ReadonlyArray<Row>,
+  options: { readonly reads: number; readonly writes: number }
+) =>
   Effect.gen(function* () {
     const directors = [...new Set(rows.flatMap(({ director }) => director ?? []))]
     const genres = [...new Set(rows.flatMap(({ genre }) => genre ?? []))]

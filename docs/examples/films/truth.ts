@@ -87,7 +87,11 @@ export class Truth {
 export const textOf = (answer: unknown): string => {
   const plain = (row: Row) => [row.id, row.title, row.director, row.genre, row.rating, row.votes]
   return JSON.stringify(
-    Array.isArray(answer) ? answer.map(plain) : typeof answer === "object" && answer !== null ? plain(answer as Row) : answer
+    Array.isArray(answer)
+      ? answer.map(plain)
+      : typeof answer === "object" && answer !== null
+        ? plain(answer as Row)
+        : answer
   )
 }
 
