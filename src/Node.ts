@@ -166,9 +166,8 @@ type MissingSelf = `Missing type argument: write "class MyNode extends Node.Clas
  * console.log(String(key)) // book:100
  * ```
  */
-export const Class =
-  <Self = never>() =>
-  <
+export const Class = <Self = never>() =>
+  function declared<
     const F extends Key.Fields,
     V extends AnySchema,
     E extends AnySchema = Schema.Never,
@@ -176,8 +175,9 @@ export const Class =
   >(
     name: string,
     options: Options<F, V, E> & { readonly within?: W } & Within<F, W>
-  ): [Self] extends [never] ? MissingSelf : NodeClass<Self, F, V, E> =>
-    makeClass(define(name, options as any, Definition.locate(Class))) as any
+  ): [Self] extends [never] ? MissingSelf : NodeClass<Self, F, V, E> {
+    return makeClass(define(name, options as any, Definition.locate(declared))) as any
+  }
 
 const makeClass = (definition: NodeDefinition) => {
   const { spelling } = definition

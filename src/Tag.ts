@@ -62,18 +62,17 @@ type MissingSelf = `Missing type argument: write "class MyTag extends Tag.Class<
  * const ratesChanged = Cacheme.invalidate([new Rate({ currency: "EUR" }), new Rate({ currency: "USD" })])
  * ```
  */
-export const Class =
-  <Self = never>() =>
-  <const F extends Key.Fields = {}>(
+export const Class = <Self = never>() =>
+  function declared<const F extends Key.Fields = {}>(
     name: string,
     fields?: F
-  ): [Self] extends [never] ? MissingSelf : Class<Self, F> => {
+  ): [Self] extends [never] ? MissingSelf : Class<Self, F> {
     Definition.assertNameUnsafe("tag", name)
     const spelling = Key.spelling(`tag "${name}"`, fields ?? {})
     const definition: TagDefinition = {
       kind: "tag",
       name,
-      definedAt: Definition.locate(Class),
+      definedAt: Definition.locate(declared),
       parts: () =>
         Object.fromEntries(
           Object.entries(fields ?? {}).map(([field, schema]) => [field, Definition.schemaText(schema)])

@@ -1,0 +1,135 @@
+import { assert, describe, it } from "@effect/vitest"
+import { asc, eq, sql } from "drizzle-orm"
+import { integer, pgTable } from "drizzle-orm/pg-core"
+import { Effect, Schema } from "effect"
+import { Db, Model } from "../../src/drizzle/index.ts"
+import { Cacheme, Node } from "../../src/index.ts"
+import { databases, on } from "../support/databases.ts"
+
+/**
+ * No read that starts after a write has completed is given what was there before: by row, by key and by table, with
+ * readers, writers and transactions side by side. Each row counts its own versions, so that an answer tells how old it is.
+ */
+const items = pgTable("items", {
+  id: integer().primaryKey(),
+  shelf: integer().notNull(),
+  version: integer().notNull()
+})
+const Items = Model.make(items, { keys: { byShelf: ["shelf"] } })
+const setUp = `create table items (id int primary key, shelf int not null, version int not null);
+  insert into items select i, i % 3, 0 from generate_series(1, 9) i`
+
+const Version = Schema.Struct({ id: Schema.Int, version: Schema.Int })
+class ItemNode extends Node.Class<ItemNode>()("item", {
+  key: { id: Schema.Int },
+  value: Schema.Int,
+  tags: ({ id }) => Items.row({ id })
+}) {}
+class ShelfNode extends Node.Class<ShelfNode>()("shelf", {
+  key: { shelf: Schema.Int },
+  value: Schema.Array(Version),
+  tags: ({ shelf }) => Items.by({ shelf })
+}) {}
+class AllNode extends Node.Class<AllNode>()("all", {
+  key: {},
+  value: Schema.Array(Version),
+  tags: () => Items.all
+}) {}
+/** An answer over other answers: it rests on what they rest on. */
+class SumNode extends Node.Class<SumNode>()("sum", { key: {}, value: Schema.Int }) {}
+
+const item = Cacheme.fn(ItemNode, ({ id }) =>
+  Effect.map(
+    Db.query((db) => db.select().from(items).where(eq(items.id, id))),
+    ([row]) => row!.version
+  )
+)
+const shelf = Cacheme.fn(ShelfNode, (key) =>
+  Db.query((db) => db.select().from(items).where(eq(items.shelf, key.shelf)).orderBy(asc(items.id)))
+)
+const all = Cacheme.fn(AllNode, () => Db.query((db) => db.select().from(items)))
+const sum = Cacheme.fn(SumNode, () =>
+  Effect.map(
+    Effect.forEach([1, 2, 3, 4, 5, 6, 7, 8, 9], (id) => item({ id }), { concurrency: 3 }),
+    (versions) => versions.reduce((a, b) => a + b, 0)
+  )
+)
+const bump = (id: number) =>
+  Db.mutate((db) =>
+    db
+      .update(items)
+      .set({ version: sql`${items.version} + 1` })
+      .where(eq(items.id, id))
+  )
+
+describe("ReadYourWrites", () => {
+  for (const database of databases) {
+    it.effect(`on ${database.name}`, () =>
+      on(database, setUp, () =>
+        Effect.gen(function* () {
+          // For each row, how many of its writes have completed.
+          const completed = new Map<number, number>()
+          let stale = 0
+          let reads = 0
+          const atLeast = (seen: Effect.Effect<ReadonlyArray<{ id: number; version: number }>, any, any>) =>
+            Effect.suspend(() => {
+              const before = new Map(completed)
+              return Effect.map(seen, (rows) => {
+                reads++
+                if (rows.some(({ id, version }) => version < (before.get(id) ?? 0))) stale++
+              })
+            })
+          const total = Effect.suspend(() => {
+            const before = [...completed.values()].reduce((a, b) => a + b, 0)
+            return Effect.map(sum(), (versions) => {
+              reads++
+              if (versions < before) stale++
+            })
+          })
+          const write = (id: number, i: number) =>
+            Effect.gen(function* () {
+              const bumped =
+                i % 4 === 0
+                  ? Db.transaction(Effect.andThen(bump(id), Db.transaction(item({ id }))))
+                  : bump(id)
+              // Rolled back, it must be as if it had never been.
+              if (i % 5 === 0)
+                yield* Effect.ignore(Db.transaction(Effect.andThen(bump(id), Effect.fail("no"))))
+              yield* bumped
+              completed.set(id, (completed.get(id) ?? 0) + 1)
+            })
+          // One writer for each row, so that its versions are completed in order.
+          const writer = (id: number) =>
+            Effect.forEach(Array.from({ length: 12 }), (_, i) => write(id, i), { discard: true })
+          const reader = (n: number) =>
+            Effect.forEach(
+              Array.from({ length: 60 }),
+              (_, i) => {
+                const id = 1 + ((i * 7 + n) % 9)
+                return [
+                  atLeast(Effect.map(item({ id }), (version) => [{ id, version }])),
+                  atLeast(shelf({ shelf: id % 3 })),
+                  atLeast(all()),
+                  total
+                ][i % 4]!
+              },
+              { discard: true }
+            )
+          yield* Effect.all([...[1, 2, 3, 4, 5].map(writer), ...[0, 1, 2, 3, 4, 5].map(reader)], {
+            concurrency: "unbounded",
+            discard: true
+          })
+          assert.strictEqual(reads, 360)
+          assert.strictEqual(stale, 0)
+          // In the end everybody sees everything.
+          const versions = [12, 12, 12, 12, 12, 0, 0, 0, 0]
+          assert.strictEqual(yield* sum(), 60)
+          assert.deepStrictEqual(
+            (yield* all()).toSorted((a, b) => a.id - b.id).map(({ version }) => version),
+            versions
+          )
+        })
+      )
+    )
+  }
+})
