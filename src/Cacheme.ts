@@ -481,14 +481,14 @@ const fn = <
         Effect.suspend(() => lookup(key)),
         overrides
       )
-    ) as any
+    )
   }
 }
 
 const peek = <N extends Node.Any>(
   node: N
 ): Effect.Effect<Option.Option<Node.Value<N>>, Node.Error<N>, Cacheme> =>
-  Cacheme.use((cacheme) => cacheme.peek(node)) as any
+  Cacheme.use((cacheme) => cacheme.peek(node))
 
 const invalidate = (target: Invalidation.Target): Effect.Effect<Invalidation.Report, CachemeError, Cacheme> =>
   Effect.flatMap(resolve(target), ({ definitions, ...targets }) =>

@@ -19,8 +19,8 @@ import { CachemeError, describe } from "../CachemeError.ts"
 import type { Cause, Report, Request } from "../Invalidation.ts"
 import { Changes, CurrentTransaction, type Transaction } from "../Transaction.ts"
 import { Catalog } from "./catalog.ts"
-import { isWrite, plan, type Statement, textOf } from "./changedRows.ts"
-import { type AnyDatabase, type Connection, type Driver, type Settled, settle } from "./Connection.ts"
+import { isWrite, plan, type Statement } from "./changedRows.ts"
+import { type AnyDatabase, type Connection, type Driver, settle } from "./Connection.ts"
 import { DbError, fromDriver, RolledBack } from "./DbError.ts"
 import * as pgliteDriver from "./pgliteDriver.ts"
 import * as postgresDriver from "./postgresDriver.ts"
@@ -77,6 +77,8 @@ interface Level {
   readonly collected: Array<Request>
   /** What the cache is told of it. */
   readonly transaction: Transaction
+  /** Whether it, or anything in it, has changed tables themselves. */
+  readonly definesTables: { now: boolean }
   isOpen: boolean
 }
 
@@ -110,10 +112,8 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     withConnection((connection) =>
       Effect.suspend(() => {
         const statements = statementsOf("Db.query", f(connection.db))
-        for (const statement of statements.list) {
-          if (isWrite(statement, textOf(connection))) {
-            return Effect.die(new TypeError("Db.query was given a statement that writes: use Db.mutate"))
-          }
+        if (statements.list.some((statement) => isWrite(connection, statement))) {
+          return Effect.die(new TypeError("Db.query was given a statement that writes: use Db.mutate"))
         }
         const answers = Effect.forEach(statements.list, (statement) => read(connection, statement))
         return Effect.map(answers, statements.answerOf)
@@ -125,7 +125,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
         settle(() => connection.start(() => statement), restore),
-        (settled) => outcomeOf(settled, "uncommitted")
+        ({ exit, interruption }) => interruption ?? readFailure(exit, "uncommitted")
       )
     )
 
@@ -159,17 +159,19 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     restore: Restore,
     answerOf: (answers: ReadonlyArray<any>) => any
   ): Effect.fn.Return<Finished<any, DbError>, DbError> {
-    const { run, atMost } = yield* plan(catalog, connection, statement, options.tables)
-    const settled = yield* settle(() => connection.start(run), restore)
-    const exit = yield* Effect.exit(outcomeOf(settled, "committing"))
-    if (Exit.isSuccess(settled.exit)) {
-      const { answer, ids } = settled.exit.value
+    const { run, atMost, isDefinition } = yield* plan(catalog, connection, statement, options.tables)
+    const { exit, interruption } = yield* settle(() => connection.start(run), restore)
+    if (isDefinition) catalog.forget()
+    // Whether it was interrupted or not: what it has done, it has done.
+    const outcome = readFailure(exit, "committing")
+    if (Exit.isSuccess(outcome)) {
+      const { answer, ids } = outcome.value
       const report = yield* publish([requestOf(ids)], "commit")
-      return { exit: settled.interruption ?? Exit.succeed(answerOf([answer])), report }
+      return { exit: interruption ?? Exit.succeed(answerOf([answer])), report }
     }
-    forgetMistaken(exit)
-    const report = isUnknown(exit) ? yield* publish([requestOf(atMost)], "unknown outcome") : undefined
-    return { exit, report }
+    forgetMistaken(outcome)
+    const report = isUnknown(outcome) ? yield* publish([requestOf(atMost)], "unknown outcome") : undefined
+    return { exit: interruption ?? Exit.failCause(outcome.cause), report }
   })
 
   /** A write in a transaction: told when that commits. */
@@ -179,19 +181,17 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     options: MutateOptions,
     restore: Restore
   ): Effect.fn.Return<any, DbError> {
-    const { run, atMost } = yield* plan(catalog, level.connection, statement, options.tables)
-    const settled = yield* settle(() => level.connection.start(run), restore)
-    const exit = yield* Effect.exit(outcomeOf(settled, "uncommitted"))
-    forgetMistaken(exit)
-    if (Exit.isSuccess(settled.exit)) {
-      const request = requestOf(settled.exit.value.ids)
+    const { run, isDefinition } = yield* plan(catalog, level.connection, statement, options.tables)
+    const { exit, interruption } = yield* settle(() => level.connection.start(run), restore)
+    if (isDefinition) level.definesTables.now = true
+    const outcome = readFailure(exit, "uncommitted")
+    forgetMistaken(outcome)
+    if (Exit.isSuccess(outcome)) {
+      const request = requestOf(outcome.value.ids)
       level.transaction.changed.add(request)
       level.collected.push(request)
-    } else {
-      // It has changed nothing; but if it was interrupted nobody looked at what it answered.
-      level.transaction.changed.add(requestOf(atMost))
     }
-    return (yield* exit).answer
+    return (yield* interruption ?? outcome).answer
   })
 
   const transaction = <A, E, R>(
@@ -240,9 +240,11 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     )
 
   const end = Effect.fnUntraced(function* <A, E>(
-    { connection, collected }: Level,
+    { connection, collected, definesTables }: Level,
     exit: Exit.Exit<A, E>
   ): Effect.fn.Return<Finished<A, E | DbError>> {
+    // Inside it, tables looked as nobody else sees them, or will.
+    if (definesTables.now) catalog.forget()
     if (Exit.isFailure(exit)) {
       // If the connection is gone, so is the transaction.
       if (!connection.isLost()) yield* Effect.ignore(attempt(() => connection.rollback()))
@@ -267,7 +269,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
         const { connection, depth } = outer
         const name = `cacheme_${depth}`
         yield* attempt(() => connection.command(`savepoint ${name}`))
-        const level = makeLevel(connection, depth + 1, outer.transaction)
+        const level = makeLevel(connection, depth + 1, outer.transaction, outer.definesTables)
         const exit = yield* Effect.exit(restore(body(level)))
         const rollback = Effect.ignore(attempt(() => connection.command(`rollback to savepoint ${name}`)))
         return yield* closing(
@@ -344,7 +346,8 @@ const closing = <A, E, R>(level: Level, ending: Effect.Effect<A, E, R>): Effect.
 const makeLevel = (
   connection: Connection,
   depth: number,
-  { changed, readCommitted }: Pick<Transaction, "changed" | "readCommitted">
+  { changed, readCommitted }: Pick<Transaction, "changed" | "readCommitted">,
+  definesTables = { now: false }
 ): Level => {
   const collected: Array<Request> = []
   return {
@@ -353,6 +356,7 @@ const makeLevel = (
     lock: Semaphore.makeUnsafe(1),
     collected,
     transaction: { readCommitted, changed, defer: (request) => collected.push(request) },
+    definesTables,
     isOpen: true
   }
 }
@@ -367,10 +371,11 @@ const requestOf = (ids: ReadonlyArray<string>): Request => ({
 const attempt = <A>(f: () => Promise<A>, moment: Parameters<typeof fromDriver>[1] = "uncommitted") =>
   Effect.tryPromise({ try: f, catch: (error) => fromDriver(error, moment) })
 
-const outcomeOf = <A>(
-  { exit, interruption }: Settled<A>,
+/** The outcome of a statement, with the driver's failure read. */
+const readFailure = <A>(
+  exit: Exit.Exit<A, unknown>,
   moment: Parameters<typeof fromDriver>[1]
-): Exit.Exit<A, DbError> => interruption ?? Exit.mapError(exit, (error) => fromDriver(error, moment))
+): Exit.Exit<A, DbError> => Exit.mapError(exit, (error) => fromDriver(error, moment))
 
 const reasonOf = (exit: Exit.Exit<unknown, DbError>): DbError["reason"] | undefined => {
   const error = Exit.isFailure(exit) ? exit.cause.reasons.find((reason) => reason._tag === "Fail") : undefined
@@ -597,7 +602,7 @@ const makeClass =
       ),
       layerPostgres: (options: postgresDriver.Options) => layer(postgresDriver.make, options),
       layerPglite: (options: pgliteDriver.Options = {}) => layer(pgliteDriver.make, options)
-    }) as any
+    })
   }
 
 /**

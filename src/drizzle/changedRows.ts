@@ -13,6 +13,7 @@
  */
 import { getTableName, is, type Column, type SQLWrapper, sql } from "drizzle-orm"
 import { PgDeleteBase, PgInsertBase, PgTable, PgUpdateBase } from "drizzle-orm/pg-core"
+import { PgRaw } from "drizzle-orm/pg-core/query-builders/raw"
 import * as Effect from "effect/Effect"
 import type { Catalog, TableInfo, TableRef } from "./catalog.ts"
 import { serverTypes } from "./columnText.ts"
@@ -36,6 +37,8 @@ export interface Plan {
   readonly run: () => PromiseLike<Written>
   /** What it could invalidate at most: for when its outcome is not known. */
   readonly atMost: ReadonlyArray<string>
+  /** True when it changes tables themselves. */
+  readonly isDefinition: boolean
 }
 
 /** More changed rows than these are told by table. */
@@ -70,6 +73,7 @@ export const plan = (
     const beside = [...tableIds(info!.relatives), ...tableIds(besides)]
     return {
       atMost,
+      isDefinition: false,
       run: async () => {
         const { answer, changes } = await returning(builder, model!.columns)
         if (changes.length === 0) return { answer, ids: [] }
@@ -81,17 +85,19 @@ export const plan = (
     }
   })
 
-/** Tells apart what can only be read from what writes. */
-export const isWrite = (statement: Statement, textOf: (statement: Statement) => string): boolean =>
-  builderOf(statement) !== undefined || writesOf(textOf(statement)).tables.length > 0
+/** True for what writes: a query is not to. Only raw SQL and common table expressions need to be read for that. */
+export const isWrite = (connection: Connection, statement: Statement): boolean => {
+  if (builderOf(statement) !== undefined) return true
+  const { config } = statement as { readonly config?: { readonly withList?: ReadonlyArray<unknown> } }
+  const mayWrite = is(statement, PgRaw) || (config?.withList ?? []).length > 0
+  return mayWrite && writesOf(textOf(connection, statement)).tables.length > 0
+}
 
 /** The text of a statement, as Drizzle sends it. */
-export const textOf =
-  (connection: Connection) =>
-  (statement: Statement): string =>
-    (connection.db as unknown as { readonly dialect: Dialect }).dialect.sqlToQuery(
-      (statement as SQLWrapper).getSQL()
-    ).sql
+const textOf = (connection: Connection, statement: Statement): string => {
+  const { dialect } = connection.db as unknown as { readonly dialect: Dialect }
+  return dialect.sqlToQuery((statement as SQLWrapper).getSQL()).sql
+}
 
 // ------------------------------------------------------------------------------------------------------- coarsely
 
@@ -102,7 +108,7 @@ const byText = (
   named: ReadonlyArray<PgTable> | undefined
 ): Effect.Effect<Plan, DbError> =>
   Effect.gen(function* () {
-    const text = textOf(connection)(statement)
+    const text = textOf(connection, statement)
     const { tables, isDefinition } = writesOf(text)
     const refs = [...tables, ...(named ?? []).map(refOf)]
     if (refs.length === 0 && !isDefinition) {
@@ -115,16 +121,16 @@ const byText = (
         ...(info?.cascades ?? []).flatMap((cascade) => cascade.tables)
       ])
     )
-    if (isDefinition) catalog.forget()
     yield* Effect.logDebug(
       `cacheme: a write to ${names.flat().join(", ")} is told by table: it is not one plain statement`
     )
-    return coarse(statement, tableIds(names.flat()))
+    return { ...coarse(statement, tableIds(names.flat())), isDefinition }
   })
 
 const coarse = (statement: Statement, ids: ReadonlyArray<string>): Plan => ({
   run: async () => ({ answer: await runNow(statement), ids }),
-  atMost: ids
+  atMost: ids,
+  isDefinition: false
 })
 
 const tableIds = (names: ReadonlyArray<string>): ReadonlyArray<string> => [

@@ -183,7 +183,15 @@ class PostgresConnection implements Connection {
     return command === "COMMIT"
   }
 
-  rollback = (): Promise<unknown> => this.command("rollback")
+  async rollback(): Promise<void> {
+    try {
+      await this.command("rollback")
+    } catch (error) {
+      // Nobody is to find an open transaction on it.
+      this.lose()
+      throw error
+    }
+  }
 
   command = (text: string): Promise<unknown> => this.#guard(this.#send(text))
 

@@ -479,7 +479,11 @@ for (const database of databases) {
           Effect.gen(function* () {
             const builder = Db.query((db) => db.update(books).set({ title: "no" }))
             const raw = Db.query((db) => db.execute(sql`update books set title = 'no'`))
-            for (const effect of [builder, raw]) {
+            const cte = Db.query((db) => {
+              const gone = db.$with("gone").as(db.update(books).set({ title: "no" }).returning())
+              return db.with(gone).select().from(gone)
+            })
+            for (const effect of [builder, raw, cte]) {
               const exit = yield* Effect.exit(effect)
               assert.include(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "", "use Db.mutate")
             }

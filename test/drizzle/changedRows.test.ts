@@ -431,6 +431,21 @@ for (const database of databases.slice(0, 2)) {
       )
     )
 
+    it.effect("forgets what it knew of a table inside a transaction that changed it", () =>
+      on(database, setUp, () =>
+        Effect.gen(function* () {
+          const update = Db.mutate((db) => db.update(books).set({ title: "x" }).where(eq(books.id, 1)))
+          const alter = Db.mutate((db) => db.execute(sql`alter table books alter shelf type char(3)`))
+          yield* Effect.ignore(
+            Db.transaction(Effect.andThen(Effect.andThen(alter, update), Effect.fail("no")))
+          )
+          assert.deepStrictEqual(tagsPublished(), [])
+          yield* update
+          assert.notInclude([...tagsPublished()], "@books:?")
+        })
+      )
+    )
+
     it.effect("forgets what it knew of a table when tables are changed", () =>
       on(database, setUp, () =>
         Effect.gen(function* () {

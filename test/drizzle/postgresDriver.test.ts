@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { eq, sql } from "drizzle-orm"
 import { integer, pgTable, text } from "drizzle-orm/pg-core"
 import { Effect, Exit, Fiber, Layer, Schema } from "effect"
+import { TestClock } from "effect/testing"
 import { Cacheme, CachemeError, Node } from "../../src/index.ts"
 import { Db, DbError, Model } from "../../src/drizzle/index.ts"
 import {
@@ -293,6 +294,38 @@ for (const database of databases.slice(1)) {
             }),
           1
         )
+      )
+
+      it.effect(
+        "of a statement that does not end closes its connection, and tells what it could have changed",
+        () =>
+          on(
+            database,
+            setUp,
+            (db) =>
+              Effect.gen(function* () {
+                yield* title
+                yield* db.session("begin; select * from books for update")
+                const fiber = yield* Effect.forkChild(rename("perhaps"))
+                const stopped = yield* backend(db, isWaitingForRow)
+                process.kill(stopped, "SIGSTOP")
+                const interrupting = yield* Effect.forkChild(Fiber.interrupt(fiber), {
+                  startImmediately: true
+                })
+                // The five seconds begin when the request has been passed on.
+                yield* TestClock.adjust("1 second").pipe(
+                  Effect.andThen(Effect.promise(() => new Promise(setImmediate))),
+                  Effect.repeat({ until: () => interrupting.pollUnsafe() !== undefined })
+                )
+                process.kill(stopped, "SIGCONT")
+                yield* db.session("commit")
+                assert.strictEqual(published.at(-1)?.cause, "unknown outcome")
+                assert.deepStrictEqual(tagsPublished(), ["@books:*", "@books:?"])
+                yield* poolWorks
+                yield* title
+              }),
+            1
+          )
       )
 
       it.effect("of one query never cancels another one on the same connection", () =>
