@@ -305,11 +305,8 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     }
     const count = request.keys.length + request.tags.length + request.patterns.length
     if (count === 0) return Effect.undefined
-    // It is committed, whatever becomes of another database's transaction around it, which has seen it change, though.
-    return Effect.flatMap(CurrentTransaction, (outside) => {
-      outside?.changed.add(request)
-      return Effect.provideService(cacheme.publish(request), CurrentTransaction, undefined)
-    })
+    // It is committed, whatever becomes of another database's transaction around it.
+    return Effect.provideService(cacheme.publish(request), CurrentTransaction, undefined)
   }
 
   const forgetMistaken = (exit: Exit.Exit<unknown, DbError>): void => {

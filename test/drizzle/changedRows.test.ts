@@ -320,6 +320,24 @@ for (const database of databases.slice(0, 2)) {
           tags("@authors:*", "@authors:id=1", "@authors:id=7", children)
         )
         writes(
+          "by an upsert of the key",
+          cascade("on update cascade"),
+          (db) =>
+            db
+              .insert(authors)
+              .values({ id: 1, name: "x" })
+              .onConflictDoUpdate({ target: authors.id, set: { id: 7 } }),
+          tags("@authors:*", "@authors:id=1", "@authors:id=7", children)
+        )
+        writes(
+          "by a trigger's update of the key",
+          `${cascade("on update cascade")};
+           create function move() returns trigger language plpgsql as $$ begin new.id = 7; return new; end $$;
+           create trigger move before update on authors for each row execute function move()`,
+          (db) => db.update(authors).set({ name: "x" }).where(eq(authors.id, 1)),
+          tags("@authors:*", "@authors:id=1", "@authors:id=7", children)
+        )
+        writes(
           "and nothing else",
           cascade("on update cascade on delete restrict"),
           (db) => db.update(authors).set({ name: "x" }).where(eq(authors.id, 1)),
