@@ -10,6 +10,7 @@ import Table from "cli-table3"
 import { sql } from "drizzle-orm"
 import { ConfigProvider, Console, Effect, Exit, Layer, Logger, Semaphore, Stream } from "effect"
 import { readFileSync } from "node:fs"
+import { stripVTControlCharacters } from "node:util"
 import { Db, type DbError } from "../../../src/drizzle/index.ts"
 import { Cacheme, CachemeLive } from "../../../src/index.ts"
 import { add, byDirector, credit, film, films, rate, rated, remove, topOfGenre } from "./films.ts"
@@ -166,7 +167,8 @@ const program = Effect.gen(function* () {
     padding: 0,
     colorLabels: false
   })
-  yield* Console.log(chart.create())
+  const drawn = chart.create()
+  yield* Console.log(process.stdout.isTTY ? drawn : stripVTControlCharacters(drawn))
 
   const stale = both.flatMap((result) => result.stale)
   for (const { question, answer } of stale.slice(0, 5)) {
