@@ -5,6 +5,7 @@
  * outcome is worth is decided in `lookUp`. Everything else here is an accessor: a function of the public surface that
  * finds the service in the context.
  */
+import type * as Brand from "effect/Brand"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -14,25 +15,41 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
-import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
+import * as Request from "effect/Request"
+import * as RequestResolver from "effect/RequestResolver"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { CachemeError } from "./CachemeError.ts"
+import { ownIds } from "./Appraisal.ts"
+import { answerAll, type BatchLookup, type BatchPolicy } from "./Batch.ts"
+import { CachemeError, InvalidValue, type LookupTimeout } from "./CachemeError.ts"
 import * as Codec from "./Codec.ts"
-import { type Definition, Definitions } from "./Definition.ts"
-import type { Entry, Explanation, Reason } from "./Entry.ts"
-import { type Flight, Flights, type Landing } from "./Flight.ts"
+import type { Definition } from "./Definition.ts"
+import { absence, type Explanation, type Reason, type Stale, type Windows } from "./Entry.ts"
+import { CurrentCrew } from "./Flight.ts"
+import * as Freshness from "./Freshness.ts"
 import * as Invalidation from "./Invalidation.ts"
 import * as Invalidator from "./Invalidator.ts"
 import type * as Key from "./Key.ts"
-import { Counters, type NodeStats } from "./Metrics.ts"
+import {
+  type Any,
+  flightKey,
+  handUp,
+  hasFailed,
+  isDueEarly,
+  isUsable,
+  Lookups,
+  orAfter,
+  told
+} from "./Lookups.ts"
+import type { NodeStats } from "./Metrics.ts"
 import * as Node from "./Node.ts"
-import { CurrentRecorder, Recorder } from "./Recorder.ts"
+import { Profiles } from "./Profile.ts"
+import { CurrentRecorder } from "./Recorder.ts"
 import * as Settings from "./Settings.ts"
-import { type Fill, type Found, Store } from "./Store.ts"
+import { type Held, Store } from "./Store.ts"
 import * as Tag from "./Tag.ts"
-import { CurrentTransaction, type Transaction } from "./Transaction.ts"
+import { CurrentTransaction, hiddenBy } from "./Transaction.ts"
 
 /** What the service does; the functions of `Cacheme` find it in the context. */
 export interface Service {
@@ -41,6 +58,21 @@ export interface Service {
     lookup: Effect.Effect<A, E, R>,
     policy?: Node.Policy
   ) => Effect.Effect<A, E, R>
+  /** Answers several nodes in their order, with one lookup for those that it has no answers for. */
+  readonly answerAll: <E, R>(
+    nodes: ReadonlyArray<Node.Any>,
+    lookup: BatchLookup<E, R>,
+    policy?: BatchPolicy
+  ) => Effect.Effect<ReadonlyArray<Option.Option<any>>, E, R>
+  /** Invalidates the key and looks it up now. */
+  readonly refresh: <A, E, R>(
+    node: Node.Any,
+    lookup: Effect.Effect<A, E, R>,
+    policy?: Node.Policy
+  ) => Effect.Effect<A, E, R>
+  /** Invalidates the key and stores a value in the same step; tells whether it did. */
+  readonly set: (node: Node.Any, value: unknown, options?: SetOptions) => Effect.Effect<boolean, CachemeError>
+  readonly position: Effect.Effect<Position>
   readonly peek: (node: Node.Any) => Effect.Effect<Option.Option<unknown>, unknown>
   /**
    * Publishes an invalidation in one step that nothing can come between, or keeps it for the commit when called inside
@@ -56,348 +88,288 @@ export interface Service {
   readonly events: Stream.Stream<Invalidation.Invalidation>
 }
 
+/** A point in the order in which a cache's store applies invalidations. */
+export type Position = number & Brand.Brand<"cacheme/Position">
+
+/** Options of `Cacheme.set`. */
+export interface SetOptions {
+  /** When the value was known to be true; default now. */
+  readonly since?: Position | undefined
+  /** How long it stays good; default the node's. */
+  readonly timeToLive?: Duration.Input | undefined
+}
+
 const make = Effect.fnUntraced(function* (
   options?: Settings.Options
 ): Effect.fn.Return<Service, CachemeError, Store | Scope.Scope> {
   const settings = yield* Settings.make(options)
   const store = yield* Store
+  const scope = yield* Effect.scope
+  const profiles = new Profiles(settings, store, yield* Effect.context())
+  yield* Effect.addFinalizer(() => Effect.sync(() => profiles.close()))
   const invalidator = yield* Invalidator.make(store)
-  const flights = new Flights(yield* Effect.scope)
-  const definitions = new Definitions()
-  const numbers = new Map<Node.NodeDefinition, Counters>()
-  const warned = new Set<string>()
+  const lookups = new Lookups(settings, store, profiles, scope)
+  const { appraiser, flights, refreshes } = lookups
 
   // ------------------------------------------------------------------------------------------------ the read path
 
-  const answer = (node: Node.Any, lookup: Effect.Effect<any, any, any>, policy?: Node.Policy) =>
+  const answer = (node: Node.Any, lookup: Any, policy?: Node.Policy) =>
     Effect.withFiber((fiber) => {
-      const counters = countersOf(node[Node.TypeId])
+      const definition = node[Node.TypeId]
+      const { counters } = profiles.ofUnsafe(definition)
       const transaction = fiber.getRef(CurrentTransaction)
-      if (!settings.enabled || isSkipped(node, policy)) {
+      if (!settings.enabled || Node.isSkipped(node, policy)) {
         counters.bypassed++
-        return compute(node, lookup, policy, fiber)
+        return lookups.compute(node, lookup, policy, fiber)
       }
-      const found = store.peek(node, fiber.getRef(Clock.Clock))
-      if (found !== undefined && (transaction === undefined || hiddenBy(transaction, found) === undefined)) {
+      const clock = fiber.getRef(Clock.Clock)
+      const found = store.peek(node, clock)
+      if (
+        found !== undefined &&
+        found.exit !== absence &&
+        (transaction === undefined || hiddenBy(transaction, found.ids()) === undefined)
+      ) {
         counters.hits++
         fiber.getRef(CurrentRecorder)?.add(found.ids())
-        const tell = (policy?.on ?? node[Node.TypeId].on)?.hit
+        const ahead = policy?.refresh?.ahead ?? definition.refresh?.ahead
+        const exit =
+          ahead !== undefined && transaction === undefined && isDueEarly(fiber, found, ahead)
+            ? Effect.andThen(lookups.refreshSoon(node, lookup, policy), found.exit)
+            : found.exit
+        const tell = (policy?.on ?? definition.on)?.hit
         return tell === undefined || Exit.isFailure(found.exit)
-          ? found.exit
-          : Effect.andThen(told(node, tell(node, found.exit.value)), found.exit)
+          ? exit
+          : Effect.andThen(told(node, tell(node, found.exit.value)), exit)
       }
       if (transaction !== undefined) {
         counters.bypassed++
-        return compute(node, lookup, policy, fiber)
+        return lookups.compute(node, lookup, policy, fiber)
       }
-      counters.misses++
-      const landing = flights.board(flightKey(node), (flight, close) =>
-        lookUp(node, lookup, policy, flight, close)
-      )
-      const answered = Effect.flatMap(landing, ({ exit, ids }) => {
+      const held = found === undefined ? store.held(node, clock) : knownAbsent
+      counters.misses[held.miss]++
+      const { atOnce } = profiles.freshnessOf(node, policy)
+      return isUsable(held.stale, atOnce)
+        ? answerStale(node, lookup, policy, fiber, held.stale)
+        : answerMissing(node, lookup, policy, fiber, held)
+    })
+
+  const answerStale = (
+    node: Node.Any,
+    lookup: Any,
+    policy: Node.Policy | undefined,
+    fiber: Fiber.Fiber<any, any>,
+    stale: Stale
+  ) => {
+    const tell = (policy?.on ?? node[Node.TypeId].on)?.hit
+    const answered = Effect.andThen(
+      lookups.refreshSoon(node, lookup, policy),
+      lookups.giveStale(node, stale, fiber)
+    )
+    return tell === undefined || Exit.isFailure(stale.exit)
+      ? answered
+      : Effect.andThen(told(node, tell(node, stale.exit.value)), answered)
+  }
+
+  /** Waits for a flight; if that fails, or takes too long, a stale answer may do. */
+  const answerMissing = (
+    node: Node.Any,
+    lookup: Any,
+    policy: Node.Policy | undefined,
+    fiber: Fiber.Fiber<any, any>,
+    held: Held
+  ) => {
+    const { onError } = profiles.freshnessOf(node, policy)
+    const fallback = () => lookups.usableNow(node, fiber, onError, false)
+    const answered = Effect.flatMap(
+      lookups.fly(node, lookup, policy, fiber.getRef(CurrentCrew)),
+      ({ exit, isAnswer, ids }) => {
+        const stale = isAnswer || !hasFailed(exit) ? undefined : fallback()
+        if (stale !== undefined) return lookups.giveStale(node, stale, fiber)
         handUp(fiber, ids)
         return exit
-      })
-      const tell = (policy?.on ?? node[Node.TypeId].on)?.miss
-      return tell === undefined ? answered : Effect.andThen(told(node, tell(node)), answered)
-    })
-
-  /** Runs the lookup of a flight, and stores its answer if the rule allows. */
-  const lookUp = Effect.fnUntraced(function* (
-    node: Node.Any,
-    lookup: Effect.Effect<any, any, any>,
-    policy: Node.Policy | undefined,
-    flight: Flight,
-    close: () => void
-  ): Effect.fn.Return<Landing, never, any> {
-    const declared = yield* attempt(node, "tags", () => declaredIds(node, policy))
-    return yield* Effect.acquireUseRelease(
-      // The position is read before the lookup starts, so that an invalidation during it wins.
-      store.begin(node, declared ?? ownIds(node)),
-      (fill) => {
-        flight.isOvertaken = fill.isOvertaken
-        return fillWith(node, lookup, policy, declared, fill, close)
-      },
-      (fill) => fill.end
+      }
     )
-  })
-
-  const fillWith = Effect.fnUntraced(function* (
-    node: Node.Any,
-    lookup: Effect.Effect<any, any, any>,
-    policy: Node.Policy | undefined,
-    declared: ReadonlyArray<string> | undefined,
-    fill: Fill,
-    close: () => void
-  ): Effect.fn.Return<Landing, never, any> {
-    const counters = countersOf(node[Node.TypeId])
-    const clock = yield* Clock.Clock
-    // Another flight may have landed between the caller's look and now.
-    const found = store.peek(node, clock)
-    if (found !== undefined) return { exit: found.exit, isSound: true, ids: found.ids() }
-
-    counters.lookups++
-    const startedAt = clock.currentTimeMillisUnsafe()
-    const recorder = new Recorder()
-    const outcome = yield* Effect.exit(Effect.updateContext(lookup, lookupContext(recorder)))
-    if (Exit.isFailure(outcome)) counters.failures++
-    const recorded = recorder.close()
-    const { exit, isStorable } = yield* judge(node, outcome)
-    const ids =
-      declared && recorder.isComplete
-        ? yield* answerIds(node, policy, exit, isStorable, declared, recorded)
-        : undefined
-    const timeToLive =
-      ids && isStorable ? yield* attempt(node, "timeToLive", () => timeToLiveOf(node, policy, exit)) : 0
-    const entry: Entry | undefined = ids && timeToLive ? { exit, tags: ids.slice(1), timeToLive } : undefined
-
-    // Closed to joiners first: whoever comes now starts anew or finds what is stored.
-    close()
-    const isStored = entry !== undefined && (yield* fill.store(entry))
-    if (entry !== undefined && !isStored) counters.overtaken++
-    const stored = isStored
-      ? "stored"
-      : entry === undefined
-        ? "not to be stored"
-        : "not stored, invalidated meanwhile"
-    yield* logLookup(node, startedAt, `${Exit.isSuccess(exit) ? "answered" : "failed"}, ${stored}`)
-    return { exit, isSound: isStored || (entry === undefined && fill.isQuiet()), ids }
-  })
-
-  const logLookup = (node: Node.Any, startedAt: number, outcome: string): Effect.Effect<void> =>
-    Effect.withFiber((fiber) => {
-      if (LogLevel.isGreaterThan(fiber.cache.minimumLogLevel, "Debug")) return Effect.void
-      const { name, id } = node[Node.TypeId]
-      const milliseconds = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() - startedAt
-      return Effect.logDebug(
-        `cacheme: looked up ${settings.prefix}${id(node)} in ${milliseconds} ms: ${outcome}`
-      ).pipe(Effect.annotateLogs({ node: name, startedAt: new Date(startedAt).toISOString() }))
-    })
-
-  /** Computes without the cache, in the caller's own context; the answer is the schema's all the same. */
-  const compute = (
-    node: Node.Any,
-    lookup: Effect.Effect<any, any, any>,
-    policy: Node.Policy | undefined,
-    fiber: Fiber.Fiber<any, any>
-  ) =>
-    Effect.flatMap(Effect.exit(lookup), (outcome) =>
-      Effect.flatMap(judge(node, outcome), ({ exit, isStorable }) => {
-        if (fiber.getRef(CurrentRecorder) === undefined) return exit
-        return Effect.gen(function* () {
-          const declared = yield* attempt(node, "tags", () => declaredIds(node, policy))
-          handUp(fiber, declared && (yield* answerIds(node, policy, exit, isStorable, declared, [])))
-          return yield* exit
-        })
-      })
-    )
-
-  // ---------------------------------------------------------------------------------------- what an outcome is worth
-
-  /** The outcome as the node's schemas see it, and whether it may be stored. */
-  const judge = (node: Node.Any, outcome: Exit.Exit<any, any>) =>
-    Effect.flatMap(Codec.accept(node[Node.TypeId], outcome), (accepted) => {
-      switch (accepted._tag) {
-        case "Storable":
-          return Effect.succeed({ exit: accepted.exit, isStorable: true })
-        case "Undeclared":
-          return Effect.succeed({ exit: outcome, isStorable: false })
-        case "Rejected": {
-          countersOf(node[Node.TypeId]).rejected++
-          return Effect.as(warnOnce(node, `an answer is not stored: ${accepted.expected}`), {
-            exit: outcome,
-            isStorable: false
+    const soft = policy?.lookup?.softTimeout ?? node[Node.TypeId].lookup?.softTimeout
+    const patient =
+      soft === undefined || held.stale === undefined
+        ? answered
+        : orAfter(answered, soft, () => {
+            const stale = fallback()
+            return (
+              stale &&
+              Effect.andThen(lookups.refreshSoon(node, lookup, policy), lookups.giveStale(node, stale, fiber))
+            )
           })
-        }
-      }
-    })
-
-  /** All ids that an answer rests on, its key first; `undefined` when the node's own functions fail to tell. */
-  const answerIds = (
-    node: Node.Any,
-    policy: Node.Policy | undefined,
-    exit: Exit.Exit<any, any>,
-    isStorable: boolean,
-    declared: ReadonlyArray<string>,
-    recorded: Iterable<string>
-  ) => {
-    const valueTags = policy?.valueTags ?? node[Node.TypeId].valueTags
-    if (valueTags === undefined || Exit.isFailure(exit))
-      return Effect.succeed([...new Set([...declared, ...recorded])])
-    if (!isStorable) return Effect.undefined
-    return attempt(node, "valueTags", () => [
-      ...new Set([...declared, ...recorded, ...idsOf(valueTags(exit.value, node))])
-    ])
-  }
-
-  const ownIds = (node: Node.Any): ReadonlyArray<string> => {
-    const definition = node[Node.TypeId]
-    return [definition.id(node), ...definition.classIds, ...definition.ancestorIds(node)]
-  }
-
-  const declaredIds = (node: Node.Any, policy: Node.Policy | undefined): ReadonlyArray<string> => {
-    const tags = policy?.tags ?? node[Node.TypeId].tags
-    return tags === undefined ? ownIds(node) : [...new Set([...ownIds(node), ...idsOf(tags(node))])]
-  }
-
-  const idsOf = (tags: Tag.Tags): ReadonlyArray<string> => {
-    const flat = Tag.flattenUnsafe(tags)
-    for (const tag of flat) definitions.meetUnsafe(tag[Tag.TypeId])
-    return Tag.carriedIds(flat)
-  }
-
-  const timeToLiveOf = (
-    node: Node.Any,
-    policy: Node.Policy | undefined,
-    exit: Exit.Exit<any, any>
-  ): number => {
-    const option = policy?.timeToLive ?? node[Node.TypeId].timeToLive ?? settings.timeToLive
-    const timeToLive = typeof option === "function" ? option(exit, node) : option
-    if (!Node.isDuration(timeToLive))
-      throw new TypeError(`${String(timeToLive)} is not a Duration of zero or more`)
-    return Duration.toMillis(Duration.fromInputUnsafe(timeToLive))
-  }
-
-  /** Runs a function of the node's; if it throws, that is counted and told once, and the answer is not stored. */
-  const attempt = <A>(node: Node.Any, what: string, f: () => A): Effect.Effect<A | undefined> =>
-    Effect.suspend(() => {
-      try {
-        return Effect.succeed(f())
-      } catch (error) {
-        // Mixing up two definitions is a mistake in the program, not a fault of the cache.
-        if (error instanceof CachemeError && error.reason._tag === "DefinitionConflict")
-          return Effect.die(error)
-        countersOf(node[Node.TypeId]).faults++
-        return Effect.as(
-          warnOnce(node, `an answer is not stored: ${what} failed: ${String(error)}`),
-          undefined
-        )
-      }
-    })
-
-  const warnOnce = (node: Node.Any, message: string): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const warning = `cacheme: node "${node[Node.TypeId].name}": ${message}`
-      if (warned.has(warning) || warned.size >= 1000) return Effect.void
-      warned.add(warning)
-      return Effect.logWarning(warning)
-    })
-
-  /** Runs a callback, whose failure is logged and changes nothing. */
-  const told = (node: Node.Any, callback: Effect.Effect<unknown>): Effect.Effect<unknown> =>
-    Effect.catchCause(callback, (cause) =>
-      Cause.hasInterruptsOnly(cause)
-        ? Effect.failCause(cause)
-        : Effect.logWarning(`cacheme: node "${node[Node.TypeId].name}": a callback failed`, cause)
-    )
-
-  const countersOf = (definition: Node.NodeDefinition): Counters => {
-    let counters = numbers.get(definition)
-    if (counters === undefined) {
-      definitions.meetUnsafe(definition)
-      // A redefinition that is the same (hot reload) goes on with the numbers of the earlier one.
-      const earlier = [...numbers.keys()].find((known) => known.name === definition.name)
-      counters = (earlier && numbers.get(earlier)) ?? new Counters()
-      if (earlier !== undefined) numbers.delete(earlier)
-      numbers.set(definition, counters)
-    }
-    return counters
+    const tell = (policy?.on ?? node[Node.TypeId].on)?.miss
+    return tell === undefined ? patient : Effect.andThen(told(node, tell(node)), patient)
   }
 
   // ---------------------------------------------------------------------------------------------------- the rest
 
+  const publish: Service["publish"] = (request, named = []) =>
+    Effect.withFiber((fiber) => {
+      for (const definition of named) profiles.definitions.meetUnsafe(definition)
+      const transaction = fiber.getRef(CurrentTransaction)
+      if (transaction === undefined)
+        return Effect.succeed(Effect.map(invalidator.publishUnsafe(request), ({ report }) => report))
+      transaction.changed.add(request)
+      transaction.defer(request)
+      return Effect.succeed(Effect.succeed({ entries: 0, position: undefined, pending: 0, deferred: true }))
+    })
+
+  const ownKey = (node: Node.Any): Invalidation.Request => ({
+    keys: [node[Node.TypeId].id(node)],
+    tags: [],
+    patterns: [],
+    cause: "replacement"
+  })
+
+  const refresh = (node: Node.Any, lookup: Any, policy?: Node.Policy) =>
+    Effect.withFiber((fiber) => {
+      const { counters } = profiles.ofUnsafe(node[Node.TypeId])
+      const isAlone =
+        !settings.enabled || Node.isSkipped(node, policy) || fiber.getRef(CurrentTransaction) !== undefined
+      if (isAlone) counters.bypassed++
+      else counters.misses.invalidated++
+      return Effect.andThen(
+        Effect.flatMap(publish(ownKey(node), [node[Node.TypeId]]), acknowledged),
+        isAlone
+          ? lookups.compute(node, lookup, policy, fiber)
+          : Effect.flatMap(
+              lookups.fly(node, lookup, policy, fiber.getRef(CurrentCrew), true),
+              ({ exit, ids }) => {
+                handUp(fiber, ids)
+                return exit
+              }
+            )
+      )
+    })
+
+  const set = Effect.fnUntraced(function* (
+    node: Node.Any,
+    value: unknown,
+    { since, timeToLive }: SetOptions = {}
+  ): Effect.fn.Return<boolean, CachemeError> {
+    const definition = node[Node.TypeId]
+    profiles.ofUnsafe(definition)
+    const outcome = Exit.succeed(value)
+    const accepted = yield* Codec.accept(definition, outcome)
+    if (accepted._tag === "Rejected") {
+      const key = definition.id(node)
+      return yield* new CachemeError({ reason: new InvalidValue({ node: key, expected: accepted.expected }) })
+    }
+    const policy = timeToLive === undefined ? undefined : { timeToLive }
+    const isAlone =
+      !settings.enabled || Node.isSkipped(node, policy) || (yield* CurrentTransaction) !== undefined
+    if (isAlone) {
+      yield* Effect.flatten(publish(ownKey(node), [definition]))
+      return false
+    }
+    const declared = yield* appraiser.declaredIds(node, policy)
+    const known = declared ?? ownIds(node)
+    return yield* Effect.acquireUseRelease(
+      store.begin(node, known, since),
+      Effect.fnUntraced(function* (fill) {
+        const noted = { recorded: [], isComplete: true, took: 0 }
+        const { entry } = yield* appraiser.appraise(node, policy, outcome, declared, noted)
+        const { stored } = yield* invalidator.publishUnsafe(ownKey(node), entry && { fill, entry })
+        if (entry !== undefined) lookups.countRefusal(node, stored)
+        return stored === "stored"
+      }),
+      (fill) => fill.end
+    )
+  })
+
   const explain = Effect.fnUntraced(function* (node: Node.Any): Effect.fn.Return<Explanation> {
     const definition = node[Node.TypeId]
     const transaction = yield* CurrentTransaction
-    const fresh = transaction && store.peek(node, yield* Clock.Clock)
-    const hidden = fresh && hiddenBy(transaction, fresh)
+    const clock = yield* Clock.Clock
+    const fresh = store.peek(node, clock)
+    const hidden = transaction && fresh && hiddenBy(transaction, fresh.ids())
+    const isAsked = settings.enabled && !Node.isSkipped(node, undefined) && transaction === undefined
+    const held = isAsked && fresh === undefined ? store.held(node, clock).stale : undefined
+    const freshness = profiles.freshnessOf(node, undefined)
+    const left = (windows: Windows) => (held === undefined ? 0 : Freshness.leftOf(held, windows))
+    const stale = { atOnce: left(freshness.atOnce), ifError: left(freshness.onError) }
     const reason: Reason = !settings.enabled
       ? { _tag: "Disabled" }
-      : isSkipped(node, undefined)
+      : Node.isSkipped(node, undefined)
         ? { _tag: "Skipped" }
         : hidden !== undefined
           ? { _tag: "InTransaction", because: hidden }
-          : yield* store.explain(node)
+          : fresh?.exit === absence
+            ? { _tag: "NoAnswer" }
+            : yield* store.explain(node)
     const key = definition.id(node)
+    const answered = reason._tag === "Fresh" || stale.atOnce > 0
+    const failedRefreshes = refreshes.failures(flightKey(node))
     return {
       node: definition.name,
       key,
       storedAs: settings.prefix + key,
-      answered: reason._tag === "Fresh",
+      answered,
       reason,
-      message: `${key} is ${reason._tag === "Fresh" ? "" : "not "}answered from the cache: ${sentence(reason)}`,
-      lookupRunning: flights.has(flightKey(node))
+      stale,
+      lookupRunning: flights.has(flightKey(node)),
+      failedRefreshes,
+      message: [
+        `${key} is ${answered ? "" : "not "}answered from the cache: ${sentence(reason)}`,
+        ...(stale.atOnce > 0
+          ? [`its stale answer is given for ${text(stale.atOnce)} more`]
+          : stale.ifError > 0
+            ? [`its stale answer is given for ${text(stale.ifError)} more if the lookup fails`]
+            : []),
+        ...(failedRefreshes > 0 ? [`its refresh has failed ${failedRefreshes} times`] : [])
+      ].join("; ")
     }
   })
 
   return {
     answer,
+    answerAll: (nodes, lookup, policy) => answerAll(lookups, nodes, lookup, policy),
+    refresh,
+    set,
+    publish,
+    explain,
+    position: Effect.map(store.position, (position) => position as Position),
     peek: (node) =>
       Effect.withFiber((fiber) => {
-        countersOf(node[Node.TypeId])
+        profiles.ofUnsafe(node[Node.TypeId])
         const transaction = fiber.getRef(CurrentTransaction)
         const found = settings.enabled ? store.peek(node, fiber.getRef(Clock.Clock)) : undefined
         if (
           found === undefined ||
-          (transaction !== undefined && hiddenBy(transaction, found) !== undefined)
+          found.exit === absence ||
+          (transaction !== undefined && hiddenBy(transaction, found.ids()) !== undefined)
         ) {
           return Effect.succeedNone
         }
         fiber.getRef(CurrentRecorder)?.add(found.ids())
         return Effect.asSome(found.exit)
       }),
-    publish: (request, named = []) =>
-      Effect.withFiber((fiber) => {
-        for (const definition of named) definitions.meetUnsafe(definition)
-        const transaction = fiber.getRef(CurrentTransaction)
-        if (transaction === undefined) return Effect.succeed(invalidator.publishUnsafe(request))
-        transaction.changed.add(request)
-        transaction.defer(request)
-        return Effect.succeed(Effect.succeed({ entries: 0, position: undefined, pending: 0, deferred: true }))
-      }),
-    explain,
     stats: Effect.sync(() =>
-      [...numbers].map(([definition, counters]) => counters.stats(definition, store.size(definition)))
+      profiles
+        .all()
+        .map(({ definition, counters }) => counters.stats(definition.name, profiles.held(definition)))
     ),
-    nodes: Effect.sync(() => definitions.all<Node.NodeDefinition>("node")),
+    nodes: Effect.sync(() => profiles.definitions.all<Node.NodeDefinition>("node")),
     events: invalidator.events
   }
 })
 
-/** Two nodes of one name and key but unlike definitions never share a flight. */
-const flightKey = (node: Node.Any): string => `${node[Node.TypeId].name}\n${node[Node.TypeId].id(node)}`
+/** What is held of a key that a batch had no answer for: to a single lookup, nothing. */
+const knownAbsent: Held = { miss: "absent", stale: undefined }
 
-const isSkipped = (node: Node.Any, policy: Node.Policy | undefined): boolean => {
-  const skip = policy?.skip ?? node[Node.TypeId].skip
-  return typeof skip === "function" ? skip(node) : skip === true
-}
-
-/** Why a transaction may not be given this answer, if so. */
-const hiddenBy = (transaction: Transaction, found: Found): string | undefined => {
-  if (!transaction.readCommitted) return "it reads a snapshot that may be older than the answer"
-  const changed = transaction.changed.reaches(found.ids())
-  return changed === undefined ? undefined : `it has itself changed ${changed}`
-}
-
-/** Tells the lookup that the fiber works for what was used. */
-const handUp = (fiber: Fiber.Fiber<any, any>, ids: Iterable<string> | undefined): void => {
-  const recorder = fiber.getRef(CurrentRecorder)
-  if (ids === undefined) recorder?.addUnknown()
-  else recorder?.add(ids)
-}
-
-/** A lookup works for all its callers: it records for itself, and has no scope that one of them could close. */
-const lookupContext =
-  (recorder: Recorder) =>
-  (context: Context.Context<any>): Context.Context<any> =>
-    Context.add(Context.omit(Scope.Scope)(context), CurrentRecorder, recorder)
+const text = (milliseconds: number): string => Duration.format(Duration.millis(milliseconds))
 
 const sentence = (reason: Reason): string => {
   switch (reason._tag) {
     case "Fresh":
-      return `it is fresh${reason.expiresIn === Infinity ? "" : ` for ${Duration.format(Duration.millis(reason.expiresIn))} more`}`
+      return `it is fresh${reason.expiresIn === Infinity ? "" : ` for ${text(reason.expiresIn)} more`}`
     case "Absent":
       return "it was never stored, or has been evicted"
+    case "NoAnswer":
+      return "a batch had no answer for it"
     case "Expired":
       return "its time to live has passed"
     case "Invalidated":
@@ -421,45 +393,63 @@ type WithoutScope<R> = 0 extends 1 & R ? unknown : Scope.Scope extends R ? Scope
 /** A memoized lookup: the lookup's own errors and requirements, the node's declared errors, and `Cacheme`. */
 export type Memoized<A, E, R> = Effect.Effect<A, E, R | Cacheme>
 
-type Lookup<A, E, R> = Effect.Effect<A, E, R> & WithoutScope<R>
+type Unscoped<A, E, R> = Effect.Effect<A, E, R> & WithoutScope<R>
+
+type NodeOverrides<N extends Node.Any> = Node.Overrides<N, Node.Value<N>, Node.Error<N>>
 
 const memoize: {
-  <N extends Node.Any>(
+  <N extends Node.Any, const O extends NodeOverrides<N> = {}>(
     node: N,
-    overrides?: Node.Overrides<N, Node.Value<N>, Node.Error<N>>
+    overrides?: O & NodeOverrides<N>
   ): <A extends Node.AnswerOf<N>, E, R>(
-    lookup: Lookup<A, E, R>
-  ) => Memoized<Node.Value<N>, E | Node.Error<N>, R>
-  <V extends Node.AnySchema, Er extends Node.AnySchema = typeof import("effect/Schema").Never>(
-    oneOff: Node.OneOff<V, Er>
-  ): <A extends Node.Answer<V>, E, R>(lookup: Lookup<A, E, R>) => Memoized<V["Type"], E | Er["Type"], R>
-  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R>(
-    lookup: Lookup<A, E, R>,
+    lookup: Unscoped<A, E, R>
+  ) => Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<O>, R>
+  <
+    V extends Node.AnySchema,
+    Er extends Node.AnySchema = typeof import("effect/Schema").Never,
+    T extends Duration.Input = never
+  >(
+    oneOff: Node.OneOff<V, Er> & { readonly lookup?: Node.LookupOptions<T> | undefined }
+  ): <A extends Node.Answer<V>, E, R>(
+    lookup: Unscoped<A, E, R>
+  ) => Memoized<V["Type"], E | Er["Type"] | TimeoutIf<T>, R>
+  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, const O extends NodeOverrides<N> = {}>(
+    lookup: Unscoped<A, E, R>,
     node: N,
-    overrides?: Node.Overrides<N, Node.Value<N>, Node.Error<N>>
-  ): Memoized<Node.Value<N>, E | Node.Error<N>, R>
+    overrides?: O & NodeOverrides<N>
+  ): Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<O>, R>
   <
     V extends Node.AnySchema,
     A extends Node.Answer<V>,
     E,
     R,
-    Er extends Node.AnySchema = typeof import("effect/Schema").Never
+    Er extends Node.AnySchema = typeof import("effect/Schema").Never,
+    T extends Duration.Input = never
   >(
-    lookup: Lookup<A, E, R>,
-    oneOff: Node.OneOff<V, Er>
-  ): Memoized<V["Type"], E | Er["Type"], R>
+    lookup: Unscoped<A, E, R>,
+    oneOff: Node.OneOff<V, Er> & { readonly lookup?: Node.LookupOptions<T> | undefined }
+  ): Memoized<V["Type"], E | Er["Type"] | TimeoutIf<T>, R>
 } = dual(
   (args) => Effect.isEffect(args[0]),
-  (
-    lookup: Effect.Effect<any, any, any>,
-    question: Node.Any | Node.OneOff<any, any>,
-    overrides?: Node.Overrides
-  ) => {
-    if (Node.isNode(question)) return Cacheme.use((cacheme) => cacheme.answer(question, lookup, overrides))
-    const { node, policy } = Node.fromOneOff(question)
-    return Cacheme.use((cacheme) => cacheme.answer(node, lookup, policy))
+  (lookup: Any, question: Node.Any | Node.OneOff<any, any>, overrides?: Node.Overrides) => {
+    if (!Node.isNode(question)) {
+      const { node, policy } = Node.fromOneOff(question)
+      return Cacheme.use((cacheme) => cacheme.answer(node, lookup, policy))
+    }
+    checkOverridesUnsafe(question, overrides)
+    return Cacheme.use((cacheme) => cacheme.answer(question, lookup, overrides))
   }
 )
+
+type TimeoutIf<T> = [T] extends [never] ? never : LookupTimeout
+
+const checkOverridesUnsafe = (
+  node: Node.Any | Node.ClassAny,
+  overrides: Node.Overrides | undefined
+): void => {
+  if (overrides !== undefined)
+    Node.assertOptionsUnsafe(`node "${node[Node.TypeId].name}", overrides`, overrides)
+}
 
 const fn = <
   F extends Key.Fields,
@@ -467,28 +457,143 @@ const fn = <
   Er extends Node.AnySchema,
   A extends Node.Answer<V>,
   E,
-  R
+  R,
+  T extends Duration.Input = never,
+  const O extends Node.Overrides<Key.Type<F>, V["Type"], Er["Type"]> = {}
 >(
-  node: Node.NodeClass<any, F, V, Er>,
-  lookup: (key: Key.Type<F>) => Lookup<A, E, R>,
-  overrides?: Node.Overrides<Key.Type<F>, V["Type"], Er["Type"]>
-): ((key: Key.Input<F>) => Memoized<V["Type"], E | Er["Type"], R>) => {
+  node: Node.NodeClass<any, F, V, Er, T>,
+  lookup: (key: Key.Type<F>) => Unscoped<A, E, R>,
+  overrides?: O & Node.Overrides<Key.Type<F>, V["Type"], Er["Type"]>
+): ((key: Key.Input<F>) => Memoized<V["Type"], E | Er["Type"] | TimeoutIf<T> | Node.TimeoutOf<O>, R>) => {
+  checkOverridesUnsafe(node, overrides)
   return (input) => {
     const key = new node(input)
     return Cacheme.use((cacheme) =>
       cacheme.answer(
         key,
-        Effect.suspend(() => lookup(key)),
+        Effect.suspend(() => lookup(key) as Any),
         overrides
       )
     )
   }
 }
 
+const getAll = <
+  N extends Node.Any,
+  A extends Node.AnswerOf<N>,
+  E,
+  R,
+  const O extends NodeOverrides<N> & { readonly absent?: Duration.Input | undefined } = {}
+>(
+  nodes: Iterable<N>,
+  lookup: (missing: ReadonlyArray<N>) => Unscoped<Iterable<readonly [N, A]>, E, R>,
+  options?: O & NodeOverrides<N> & { readonly absent?: Duration.Input | undefined }
+): Memoized<ReadonlyArray<Option.Option<Node.Value<N>>>, E | TimeoutOfNode<N> | Node.TimeoutOf<O>, R> => {
+  const asked = [...nodes]
+  if (options !== undefined) Node.assertOptionsUnsafe("Cacheme.getAll", options)
+  return Cacheme.use((cacheme) => cacheme.answerAll(asked, lookup as BatchLookup<E, R>, options)) as any
+}
+
+type TimeoutOfNode<N> = N extends { readonly "~timeout"?: infer T } ? NonNullable<T> : never
+
+/** What a resolver of `Cacheme.resolver` is asked: the answer of a node, if it has one. */
+export interface Question<N extends Node.Any, E, R> extends Request.Request<
+  Option.Option<Node.Value<N>>,
+  E,
+  R | Cacheme
+> {
+  readonly node: N
+}
+
+const ask = <N extends Node.Any, E, R>(
+  node: N,
+  resolver: RequestResolver.RequestResolver<Question<N, E, R>>
+): Effect.Effect<Option.Option<Node.Value<N>>, E, R | Cacheme> => {
+  const question: Question<N, E, R> = Object.assign(Object.create(Request.RequestPrototype), { node })
+  return Effect.request(question, resolver)
+}
+
+const resolver = <
+  N extends Node.Any,
+  A extends Node.AnswerOf<N>,
+  E,
+  R,
+  const O extends NodeOverrides<N> & { readonly absent?: Duration.Input | undefined } = {}
+>(
+  lookup: (missing: ReadonlyArray<N>) => Unscoped<Iterable<readonly [N, A]>, E, R>,
+  options?: O & NodeOverrides<N> & { readonly absent?: Duration.Input | undefined }
+): RequestResolver.RequestResolver<Question<N, E | TimeoutOfNode<N> | Node.TimeoutOf<O>, R>> =>
+  RequestResolver.make((entries) =>
+    Effect.forEach(
+      alike(entries),
+      (group) =>
+        getAll(
+          group.map(({ request }) => request.node),
+          lookup,
+          options
+        ).pipe(
+          Effect.exit,
+          Effect.map((exit) =>
+            group.forEach((entry, i) => entry.completeUnsafe(Exit.map(exit, (answers) => answers[i]!)))
+          ),
+          Effect.provideContext(group[0]!.context as Context.Context<any>)
+        ),
+      { concurrency: "unbounded", discard: true }
+    )
+  )
+
+/** Those who may be given other answers (another cache, a transaction), or hand up what they use, are asked for apart. */
+const alike = <E extends Request.Entry<unknown>>(
+  entries: ReadonlyArray<E>
+): ReadonlyArray<ReadonlyArray<E>> => {
+  const groups: Array<{ readonly by: ReadonlyArray<unknown>; readonly entries: Array<E> }> = []
+  for (const entry of entries) {
+    const context = entry.context as Context.Context<any>
+    const by = [
+      Context.get(context, Cacheme),
+      Context.get(context, CurrentTransaction),
+      Context.get(context, CurrentRecorder)
+    ]
+    const group = groups.find((known) => known.by.every((service, i) => service === by[i]))
+    if (group === undefined) groups.push({ by, entries: [entry] })
+    else group.entries.push(entry)
+  }
+  return groups.map((group) => group.entries)
+}
+
 const peek = <N extends Node.Any>(
   node: N
 ): Effect.Effect<Option.Option<Node.Value<N>>, Node.Error<N>, Cacheme> =>
   Cacheme.use((cacheme) => cacheme.peek(node))
+
+const refresh: {
+  <N extends Node.Any, const O extends NodeOverrides<N> = {}>(
+    node: N,
+    overrides?: O & NodeOverrides<N>
+  ): <A extends Node.AnswerOf<N>, E, R>(
+    lookup: Unscoped<A, E, R>
+  ) => Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<O>, R>
+  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, const O extends NodeOverrides<N> = {}>(
+    lookup: Unscoped<A, E, R>,
+    node: N,
+    overrides?: O & NodeOverrides<N>
+  ): Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<O>, R>
+} = dual(
+  (args) => Effect.isEffect(args[0]),
+  (lookup: Any, node: Node.Any, overrides?: Node.Overrides) => {
+    checkOverridesUnsafe(node, overrides)
+    return Cacheme.use((cacheme) => cacheme.refresh(node, lookup, overrides))
+  }
+)
+
+const set = <N extends Node.Any>(
+  node: N,
+  value: Node.AnswerOf<N>,
+  options?: SetOptions
+): Effect.Effect<boolean, CachemeError, Cacheme> => {
+  if (options !== undefined) Node.assertOptionsUnsafe("Cacheme.set", { timeToLive: options.timeToLive })
+  return Cacheme.use((cacheme) => cacheme.set(node, value, options))
+}
 
 const invalidate = (target: Invalidation.Target): Effect.Effect<Invalidation.Report, CachemeError, Cacheme> =>
   Effect.flatMap(resolve(target), ({ definitions, ...targets }) =>
@@ -621,6 +726,134 @@ export class Cacheme extends Context.Service<Cacheme, Service>()("cacheme/Cachem
    * ```
    */
   static readonly fn = fn
+
+  /**
+   * Answers many nodes, in their order, with one lookup for all that the cache has no answers for. `Option.none` says
+   * that there is no answer for a key.
+   *
+   * **Details**
+   *
+   * The lookup is given the missing nodes, each once, and returns pairs of node and value; one that it leaves out has no
+   * answer, which is remembered for `absent` if that is set. A cached failure is no answer either. Keys that are being
+   * looked up already are waited for, so overlapping calls look each key up once. If the lookup fails, this call fails,
+   * and no other: whoever waited for one of its keys looks again.
+   *
+   * **Gotchas**
+   *
+   * `softTimeout` gives stale answers only if there is one for every missing key.
+   *
+   * **Example** (Books by their ids, with one query)
+   *
+   * ```ts
+   * import { Cacheme, Node } from "cacheme"
+   * import { Effect, Schema } from "effect"
+   *
+   * class Title extends Node.Class<Title>()("title", { key: { id: Schema.Int }, value: Schema.String }) {}
+   *
+   * declare const select: (ids: ReadonlyArray<number>) => Effect.Effect<ReadonlyArray<{ id: number; title: string }>>
+   *
+   * const titles = (ids: ReadonlyArray<number>) =>
+   *   Cacheme.getAll(
+   *     ids.map((id) => new Title({ id })),
+   *     (missing) =>
+   *       Effect.map(select(missing.map(({ id }) => id)), (rows) =>
+   *         rows.map(({ id, title }) => [new Title({ id }), title] as const)
+   *       ),
+   *     { absent: "1 minute" }
+   *   )
+   * ```
+   */
+  static readonly getAll = getAll
+
+  /**
+   * A `RequestResolver` of Effect's that answers like {@link getAll}: asked from many places at once, with
+   * {@link ask}, it makes one batched lookup.
+   *
+   * **Gotchas**
+   *
+   * A batch runs in the context of the first who asked. Callers in different transactions are asked for apart.
+   *
+   * **Example** (Effect's own batching, with a cache)
+   *
+   * ```ts
+   * import { Cacheme, Node } from "cacheme"
+   * import { Effect, Schema } from "effect"
+   *
+   * class Title extends Node.Class<Title>()("title", { key: { id: Schema.Int }, value: Schema.String }) {}
+   *
+   * declare const select: (ids: ReadonlyArray<number>) => Effect.Effect<ReadonlyArray<{ id: number; title: string }>>
+   *
+   * const titles = Cacheme.resolver((missing: ReadonlyArray<Title>) =>
+   *   Effect.map(select(missing.map(({ id }) => id)), (rows) =>
+   *     rows.map(({ id, title }) => [new Title({ id }), title] as const)
+   *   )
+   * )
+   *
+   * const title = (id: number) => Cacheme.ask(new Title({ id }), titles)
+   *
+   * const three = Effect.forEach([1, 2, 3], title, { concurrency: "unbounded" })
+   * ```
+   */
+  static readonly resolver = resolver
+
+  /** Asks a {@link resolver} for the answer of a node. */
+  static readonly ask = ask
+
+  /**
+   * Looks a key up now, whatever the cache holds; its earlier answer is invalidated first. Fails as the lookup does.
+   *
+   * **Example** (A button that says reload)
+   *
+   * ```ts
+   * import { Cacheme, Node } from "cacheme"
+   * import { Effect, Schema } from "effect"
+   *
+   * class Total extends Node.Class<Total>()("total", { key: {}, value: Schema.Int }) {}
+   *
+   * declare const count: Effect.Effect<number>
+   *
+   * const reload = count.pipe(Cacheme.refresh(new Total()))
+   * ```
+   */
+  static readonly refresh = refresh
+
+  /**
+   * Stores a value that is true now, and makes everything else known of the key stale. True when it was stored: not if
+   * something it rests on was invalidated since, nor inside a transaction.
+   *
+   * **Details**
+   *
+   * A value that was found out earlier may only be stored if nothing it rests on has been invalidated since it was true:
+   * give the {@link position} from before it was found as `since`. Only the tags that the node declares are known of it.
+   * Fails with `CachemeError` (`InvalidValue`) for a value that the node's schema does not accept.
+   *
+   * **Example** (A value that came with an event)
+   *
+   * ```ts
+   * import { Cacheme, Node } from "cacheme"
+   * import { Effect, Schema } from "effect"
+   *
+   * class Rate extends Node.Class<Rate>()("rate", { key: { currency: Schema.String }, value: Schema.Number }) {}
+   *
+   * declare const download: Effect.Effect<number>
+   *
+   * const warm = Effect.gen(function* () {
+   *   const since = yield* Cacheme.position
+   *   const rate = yield* download
+   *   return yield* Cacheme.set(new Rate({ currency: "EUR" }), rate, { since })
+   * })
+   * ```
+   */
+  static readonly set = set
+
+  /**
+   * The point in the order of invalidations that has been reached: what is true now may be {@link set} with it later.
+   * It can be used until some thousands of invalidations have come after it; then `set` stores nothing.
+   */
+  static readonly position: Effect.Effect<Position, never, Cacheme> = Effect.flatMap(
+    Effect.suspend(() => Cacheme),
+    ({ position }) => position
+  )
 
   /**
    * The answer that the cache could give now, without computing: `Option.none` if there is none. A cached failure fails.

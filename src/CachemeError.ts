@@ -72,6 +72,26 @@ export class Closed extends Schema.TaggedError<Closed>("cacheme/Closed")("Closed
   }
 }
 
+/** A value given to `Cacheme.set` is not one of the node's: its schema does not accept it. */
+export class InvalidValue extends Schema.TaggedError<InvalidValue>("cacheme/InvalidValue")("InvalidValue", {
+  node: Schema.String,
+  expected: Schema.String
+}) {
+  override get message(): string {
+    return `the value for ${this.node} is not accepted by its schema: ${this.expected}`
+  }
+}
+
+/** A lookup took longer than the `lookup.timeout` of its node or call, which adds this error to the effect's. */
+export class LookupTimeout extends Schema.TaggedError<LookupTimeout>("cacheme/LookupTimeout")(
+  "LookupTimeout",
+  { key: Schema.String, milliseconds: Schema.Finite }
+) {
+  override get message(): string {
+    return `the lookup of ${this.key} took longer than ${this.milliseconds} ms`
+  }
+}
+
 /**
  * The one error of this package, told apart by its `reason`.
  *
@@ -94,6 +114,7 @@ export class CachemeError extends Schema.TaggedError<CachemeError>("cacheme/Cach
     InvalidKey,
     InvalidTarget,
     InvalidSetting,
+    InvalidValue,
     Closed
   ])
 }) {

@@ -6,7 +6,11 @@
  * | `CACHEME_ENABLED` | `true` | true, false, yes, no, on, off, 1, 0 |
  * | `CACHEME_PREFIX` | `CM:` | a text of at most 1024 bytes |
  * | `CACHEME_TIME_TO_LIVE` | `1 hour` | a Duration of zero or more, such as `10 minutes` |
+ * | `CACHEME_STALE_WHILE_REVALIDATE` | `0` | a Duration of zero or more: for how long an aged answer is given meanwhile |
+ * | `CACHEME_STALE_AFTER_INVALIDATION` | `0` | the same, for an answer that was invalidated |
+ * | `CACHEME_STALE_IF_ERROR` | `0` | the same, for an aged answer whose lookup fails |
  * | `CACHEME_CAPACITY` | `10000` | entries in memory: an integer from 1 to 16777216 |
+ * | `CACHEME_CAPACITY_BYTES` | | what the entries take together at most, estimated, such as `64 MiB` |
  */
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
@@ -42,8 +46,6 @@ export const CachemeLive: Layer.Layer<Cacheme, CachemeError | Config.ConfigError
         Effect.logInfo(`cacheme: ${options.enabled === false ? "switched off" : label}`)
       )
     )
-    return Layer.mergeAll(Cacheme.layer(options), announce).pipe(
-      Layer.provide(MemoryStore.layer({ capacity }))
-    )
+    return Layer.mergeAll(Cacheme.layer(options), announce).pipe(Layer.provide(MemoryStore.layer(capacity)))
   })
 )

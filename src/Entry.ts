@@ -1,5 +1,5 @@
 /** What a store keeps for a key: the answer, the facts it rests on, and how long it stays good. */
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 
 /** An answer, ready to be stored. The position at which its lookup began is the fill's. */
 export interface Entry {
@@ -9,12 +9,40 @@ export interface Entry {
   readonly tags: ReadonlyArray<string>
   /** Milliseconds from now; `Infinity` for ever. */
   readonly timeToLive: number
+  /** How long its lookup took, in milliseconds. Default 0. */
+  readonly took?: number | undefined
+  /** How long it may still be of use once it has aged out, or been invalidated. Default not at all. */
+  readonly keep?: Windows | undefined
 }
+
+/** Two lengths of time, in milliseconds: for answers that have aged out, and for answers that were invalidated. */
+export interface Windows {
+  readonly aged: number
+  readonly invalidated: number
+}
+
+/** What is stored for a key that a batched lookup had no answer for. It is no answer to a single lookup. */
+export const absence: Exit.Exit<never, "absent"> = Exit.fail("absent")
+
+/** An answer that is fresh no more. It may be used only where the user has opened a window for it. */
+export interface Stale {
+  readonly exit: Exit.Exit<any, any>
+  /** The ids of all it rests on, its own key first. */
+  readonly ids: () => ReadonlyArray<string>
+  /** Milliseconds since its time to live passed; negative until then. */
+  readonly agedFor: number
+  /** Milliseconds since the first invalidation of something it rests on; `-Infinity` if there was none. */
+  readonly invalidatedFor: number
+}
+
+/** Why a key has no fresh answer. */
+export type Miss = "absent" | "expired" | "invalidated"
 
 /** Why a key is, or is not, answered from the cache. */
 export type Reason =
   | { readonly _tag: "Fresh"; readonly expiresIn: number; readonly tags: ReadonlyArray<string> }
   | { readonly _tag: "Absent" }
+  | { readonly _tag: "NoAnswer" }
   | { readonly _tag: "Expired" }
   | { readonly _tag: "Invalidated"; readonly by: string }
   | { readonly _tag: "Disabled" }
@@ -28,10 +56,15 @@ export interface Explanation {
   readonly key: string
   /** The name under which a shared store keeps it: the key behind the prefix. */
   readonly storedAs: string
+  /** True when the next reader is answered at once, with a fresh answer or a stale one. */
   readonly answered: boolean
   readonly reason: Reason
-  /** The reason as a sentence. */
-  readonly message: string
+  /** The windows in which a stale answer may still be given now, and for how many milliseconds more. */
+  readonly stale: { readonly atOnce: number; readonly ifError: number }
   /** True while a lookup for this key is running. */
   readonly lookupRunning: boolean
+  /** How often in a row a refresh in the background has failed, while another attempt is due. */
+  readonly failedRefreshes: number
+  /** All this as a sentence. */
+  readonly message: string
 }

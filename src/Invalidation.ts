@@ -18,6 +18,8 @@ export const Cause = Schema.Literals([
   "call",
   /** An effect piped through `Cacheme.mutation` succeeded. */
   "mutation",
+  /** `Cacheme.set` or `Cacheme.refresh` was called. */
+  "replacement",
   /** A database write was committed. */
   "commit",
   /** A connection was lost when it could have committed, or a mutation was interrupted. */

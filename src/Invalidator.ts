@@ -13,19 +13,23 @@ import * as PubSub from "effect/PubSub"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { CachemeError, Closed } from "./CachemeError.ts"
-import type { Invalidation, Report, Request } from "./Invalidation.ts"
-import type { Store } from "./Store.ts"
+import type { Invalidation, Request } from "./Invalidation.ts"
+import type { Applied, Replacement, Store } from "./Store.ts"
 
 /** A request on its way, with the place where its acknowledgement is awaited. */
 interface Published {
   readonly request: Request
-  readonly acknowledged: Deferred.Deferred<Report, CachemeError>
+  readonly replacement: Replacement | undefined
+  readonly acknowledged: Deferred.Deferred<Applied, CachemeError>
 }
 
 /** Publishes invalidations and tells of those applied. */
 export interface Invalidator {
   /** Publishes at once, without waiting; the effect waits for the acknowledgement and may be interrupted freely. */
-  readonly publishUnsafe: (request: Request) => Effect.Effect<Report, CachemeError>
+  readonly publishUnsafe: (
+    request: Request,
+    replacement?: Replacement
+  ) => Effect.Effect<Applied, CachemeError>
   /** The invalidations applied from the moment of subscription on. A subscriber is expected to keep up. */
   readonly events: Stream.Stream<Invalidation>
 }
@@ -41,13 +45,10 @@ export const make = Effect.fnUntraced(function* (
   const outstanding = new Set<Published>()
 
   const apply = Effect.fnUntraced(function* (published: Published) {
-    const exit = yield* Effect.exit(store.invalidate(published.request))
+    const exit = yield* Effect.exit(store.invalidate(published.request, published.replacement))
     outstanding.delete(published)
     if (Exit.isSuccess(exit)) PubSub.publishUnsafe(events, exit.value.invalidation)
-    yield* Deferred.done(
-      published.acknowledged,
-      Exit.map(exit, ({ report }) => report)
-    )
+    yield* Deferred.done(published.acknowledged, exit)
   }, Effect.uninterruptible)
 
   yield* Effect.addFinalizer(() =>
@@ -64,8 +65,8 @@ export const make = Effect.fnUntraced(function* (
   )
 
   return {
-    publishUnsafe: (request) => {
-      const published: Published = { request, acknowledged: Deferred.makeUnsafe() }
+    publishUnsafe: (request, replacement) => {
+      const published: Published = { request, replacement, acknowledged: Deferred.makeUnsafe() }
       if (!PubSub.publishUnsafe(requests, published))
         return Effect.fail(new CachemeError({ reason: new Closed() }))
       outstanding.add(published)

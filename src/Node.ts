@@ -11,9 +11,10 @@ import type * as Exit from "effect/Exit"
 import * as Hash from "effect/Hash"
 import * as Option from "effect/Option"
 import * as PrimaryKey from "effect/PrimaryKey"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Persistable from "effect/persistence/Persistable"
-import { CachemeError, describe, InvalidDefinition, InvalidKey } from "./CachemeError.ts"
+import { CachemeError, describe, InvalidDefinition, InvalidKey, type LookupTimeout } from "./CachemeError.ts"
 import * as Definition from "./Definition.ts"
 import * as Key from "./Key.ts"
 import type { Tags } from "./Tag.ts"
@@ -35,12 +36,70 @@ export interface Callbacks<K, A> {
   readonly miss?: ((key: K) => Effect.Effect<unknown>) | undefined
 }
 
+/**
+ * For how long an answer that is not fresh any more may be given all the same. All zero unless set; for each the
+ * nearest setting wins: the call's, the node's, the cache's. An answer is kept for as long as the windows said when it
+ * was stored.
+ */
+export interface StaleOptions {
+  /** After its time to live, at once, while a new one is looked up in the background. */
+  readonly whileRevalidate?: Duration.Input | undefined
+  /** After something it rests on was invalidated, at once, while a new one is looked up in the background. */
+  readonly afterInvalidation?: Duration.Input | undefined
+  /**
+   * After its time to live, when the lookup has failed or takes longer than `lookup.softTimeout`. An invalidated
+   * answer only within `afterInvalidation`, too.
+   */
+  readonly ifError?: Duration.Input | undefined
+}
+
+/** The names of the windows. */
+export const windowNames = ["whileRevalidate", "afterInvalidation", "ifError"] as const
+
+/** When a fresh answer is looked up again before its time. */
+export interface RefreshOptions {
+  /**
+   * Looks a fresh answer up in the background before it ages out, with a probability that grows towards the end: the
+   * earlier, the longer its lookup took. 1 is the paper's recommendation; greater is earlier. Default 0: never.
+   *
+   * @see Vattani et al., "Optimal Probabilistic Cache Stampede Prevention" (XFetch), VLDB 2015
+   */
+  readonly ahead?: number | undefined
+  /** Shortens each time to live by a random part of itself, at most this one (0 to 1). Default 0. */
+  readonly jitter?: number | undefined
+}
+
+/** How a lookup is run. */
+export interface LookupOptions<T extends Duration.Input = Duration.Input> {
+  /** When it takes longer, an answer within `stale.ifError` is given; the lookup goes on in the background. */
+  readonly softTimeout?: Duration.Input | undefined
+  /** When it takes longer, with its retries and the wait for its turn, it is stopped and fails with `LookupTimeout`. */
+  readonly timeout?: T | undefined
+  /** How often, and when, it is tried again after a failure. Defects and interruption are not retried. */
+  readonly retry?: Schedule.Schedule<unknown, any> | undefined
+}
+
+/** How the lookups of a node are run. */
+export interface NodeLookupOptions<T extends Duration.Input = Duration.Input> extends LookupOptions<T> {
+  /**
+   * How many lookups of this node run at once, with the cache and without it; the others wait their turn. Default
+   * unlimited. Lookups inside a transaction, and those made for a lookup that has its turn, do not wait.
+   */
+  readonly concurrency?: number | undefined
+}
+
 /** What a single call may decide differently from its node. */
 export interface Overrides<K = any, A = any, E = any> {
   readonly timeToLive?: TimeToLive<K, A, E> | undefined
+  readonly stale?: StaleOptions | undefined
+  readonly refresh?: RefreshOptions | undefined
+  readonly lookup?: LookupOptions | undefined
   readonly skip?: boolean | ((key: K) => boolean) | undefined
   readonly on?: Callbacks<K, A> | undefined
 }
+
+/** The error that a `lookup.timeout` adds. */
+export type TimeoutOf<O> = O extends { readonly lookup: { readonly timeout: {} } } ? LookupTimeout : never
 
 /** The options of a node: see {@link Class}. */
 export interface Options<F extends Key.Fields, V extends AnySchema, E extends AnySchema> extends Overrides<
@@ -48,6 +107,7 @@ export interface Options<F extends Key.Fields, V extends AnySchema, E extends An
   V["Type"],
   E["Type"]
 > {
+  readonly lookup?: NodeLookupOptions | undefined
   /** The fields of the key, each a schema. */
   readonly key: F
   /** The schema of answers: what is stored and handed out is the schema's, excess properties go. */
@@ -107,12 +167,23 @@ export type Answer<V extends Schema.Constraint> =
 /** What a lookup of a node may answer. */
 export type AnswerOf<N extends Any> = Answer<Persistable.SuccessSchema<N>>
 
-/** The failures of a node that may be cached. */
-export type Error<N extends Any> = Persistable.Error<N>
+/** The failures that a node declares: those that may be cached, and `LookupTimeout` if it has a `lookup.timeout`. */
+export type Error<N extends Any> =
+  | Persistable.Error<N>
+  | (N extends { readonly "~timeout"?: infer T } ? NonNullable<T> : never)
+
+/** Notes in the type of a key that its lookups may time out. */
+type Timeouts<T> = [T] extends [never] ? unknown : { readonly "~timeout"?: LookupTimeout }
 
 /** A node class. */
-export interface NodeClass<Self, F extends Key.Fields, V extends AnySchema, E extends AnySchema> {
-  new (key: Key.Input<F>): Node<V, E> & Key.Type<F>
+export interface NodeClass<
+  Self,
+  F extends Key.Fields,
+  V extends AnySchema,
+  E extends AnySchema,
+  T extends Duration.Input = never
+> {
+  new (key: Key.Input<F>): Node<V, E> & Key.Type<F> & Timeouts<T>
   readonly [TypeId]: NodeDefinition
   readonly "~self"?: Self
   readonly "~fields"?: F
@@ -171,11 +242,12 @@ export const Class = <Self = never>() =>
     const F extends Key.Fields,
     V extends AnySchema,
     E extends AnySchema = Schema.Never,
-    W extends ClassAny | undefined = undefined
+    W extends ClassAny | undefined = undefined,
+    T extends Duration.Input = never
   >(
     name: string,
-    options: Options<F, V, E> & { readonly within?: W } & Within<F, W>
-  ): [Self] extends [never] ? MissingSelf : NodeClass<Self, F, V, E> {
+    options: Options<F, V, E> & { readonly within?: W; readonly lookup?: NodeLookupOptions<T> } & Within<F, W>
+  ): [Self] extends [never] ? MissingSelf : NodeClass<Self, F, V, E, T> {
     return makeClass(define(name, options as any, Definition.locate(declared))) as any
   }
 
@@ -238,7 +310,7 @@ const define = (
   definedAt: string
 ): NodeDefinition => {
   Definition.assertNameUnsafe("node", name)
-  assertDurationUnsafe(`node "${name}"`, options.timeToLive)
+  assertOptionsUnsafe(`node "${name}"`, options)
   const spelling = Key.spelling(`node "${name}"`, options.key)
   const parent = options.within?.[TypeId]
   const foreign = parent?.spelling.fields.find((field) => !spelling.fields.includes(field))
@@ -289,6 +361,9 @@ const define = (
       tags: Definition.optionText(options.tags),
       valueTags: Definition.optionText(options.valueTags),
       skip: Definition.optionText(options.skip),
+      stale: Definition.optionText(options.stale),
+      refresh: Definition.optionText(options.refresh),
+      lookup: Definition.optionText({ ...options.lookup, retry: options.lookup?.retry !== undefined }),
       within: parent?.name ?? ""
     })
   }
@@ -309,17 +384,41 @@ export const rawKey = (node: Any): Key.Raw => {
     : definition.id(node)
 }
 
-/** Throws `InvalidDefinition` unless a given time is a Duration of zero or more. */
-const assertDurationUnsafe = (owner: string, input: unknown): void => {
-  if (input === undefined || typeof input === "function" || isDuration(input)) return
-  throw new CachemeError({
-    reason: new InvalidDefinition({
-      definition: owner,
-      field: "timeToLive",
-      expected: `a Duration of zero or more, such as "10 minutes"`,
-      actual: describe(input)
+/** Throws `InvalidDefinition`, naming the option, unless all times, numbers and schedules are what they must be. */
+export const assertOptionsUnsafe = (owner: string, options: Overrides): void => {
+  const check = (
+    field: string,
+    actual: unknown,
+    isRight: (value: any) => boolean,
+    expected: string
+  ): void => {
+    if (actual === undefined || isRight(actual)) return
+    throw new CachemeError({
+      reason: new InvalidDefinition({ definition: owner, field, expected, actual: describe(actual) })
     })
-  })
+  }
+  const duration = (field: string, actual: unknown) =>
+    check(field, actual, isDuration, `a Duration of zero or more, such as "10 minutes"`)
+  if (typeof options.timeToLive !== "function") duration("timeToLive", options.timeToLive)
+  for (const name of windowNames) duration(`stale.${name}`, options.stale?.[name])
+  const { ahead, jitter } = options.refresh ?? {}
+  check("refresh.ahead", ahead, (value) => Number.isFinite(value) && value >= 0, "a number of zero or more")
+  check(
+    "refresh.jitter",
+    jitter,
+    (value) => Number.isFinite(value) && value >= 0 && value <= 1,
+    "a number from 0 to 1"
+  )
+  const { softTimeout, timeout, retry, concurrency }: NodeLookupOptions = options.lookup ?? {}
+  duration("lookup.softTimeout", softTimeout)
+  duration("lookup.timeout", timeout)
+  check("lookup.retry", retry, Schedule.isSchedule, "a Schedule")
+  check(
+    "lookup.concurrency",
+    concurrency,
+    (value) => Number.isInteger(value) && value >= 1,
+    "an integer of at least 1"
+  )
 }
 
 /** True for what Effect reads as a Duration that is not negative (NaN and "abc" are none). */
@@ -365,13 +464,16 @@ export const fromOneOff = (
       })
     })
   }
-  assertDurationUnsafe(`one-off "${options.key}"`, options.timeToLive)
+  assertOptionsUnsafe(`one-off "${options.key}"`, options)
   return {
     node: new (oneOffClass(options.value, options.error ?? Schema.Never))({
       key: options.key
     }),
     policy: {
       timeToLive: options.timeToLive,
+      stale: options.stale,
+      refresh: options.refresh,
+      lookup: options.lookup,
       skip: typeof skip === "function" ? () => skip(options.key) : skip,
       on: { hit: hit && ((_, value) => hit(options.key, value)), miss: miss && (() => miss(options.key)) },
       tags: () => options.tags,
@@ -384,6 +486,12 @@ export const fromOneOff = (
 export interface Policy extends Overrides {
   readonly tags?: ((key: any) => Tags) | undefined
   readonly valueTags?: ((value: any, key: any) => Tags) | undefined
+}
+
+/** True when a call does not ask the cache. */
+export const isSkipped = (node: Any, policy: Policy | undefined): boolean => {
+  const skip = policy?.skip ?? node[TypeId].skip
+  return typeof skip === "function" ? skip(node) : skip === true
 }
 
 const oneOffClasses = new WeakMap<AnySchema, WeakMap<AnySchema, ReturnType<typeof makeClass>>>()

@@ -1,11 +1,12 @@
 /** The settings of a cache: what they are called, their defaults, and what is allowed. */
+import * as ByteSize from "effect/ByteSize"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { CachemeError, describe, InvalidSetting } from "./CachemeError.ts"
 import * as Key from "./Key.ts"
-import { isDuration } from "./Node.ts"
+import { isDuration, type StaleOptions, windowNames } from "./Node.ts"
 
 /** The options of a cache. */
 export interface Options {
@@ -15,6 +16,10 @@ export interface Options {
   readonly prefix?: string | undefined
   /** How long an answer stays good where its node does not say. Default 1 hour. */
   readonly timeToLive?: Duration.Input | undefined
+  /** The windows of nodes and calls that do not say. Default closed. */
+  readonly stale?: StaleOptions | undefined
+  /** Freezes what is stored, because callers share it. Default true unless `NODE_ENV` is `production`. */
+  readonly freeze?: boolean | undefined
 }
 
 /** Options with their defaults, checked. */
@@ -22,19 +27,36 @@ export interface Settings {
   readonly enabled: boolean
   readonly prefix: string
   readonly timeToLive: Duration.Duration
+  readonly stale: StaleOptions
+  readonly freeze: boolean
 }
 
 /** Checks options and fills in the defaults. Fails with `InvalidSetting`. */
 export const make = (options: Options = {}): Effect.Effect<Settings, CachemeError> =>
   Effect.gen(function* () {
-    const { enabled = true, prefix = "CM:", timeToLive = "1 hour" } = options
+    const { enabled = true, prefix = "CM:", timeToLive = "1 hour", stale = {} } = options
+    const { freeze = !isProduction() } = options
     if (typeof enabled !== "boolean") return yield* invalid("enabled", enabled, "true or false")
     if (typeof prefix !== "string" || Key.isTooLong(prefix)) {
       return yield* invalid("prefix", prefix, `a text of at most ${Key.maxBytes} bytes`)
     }
     if (!isDuration(timeToLive)) return yield* invalid("timeToLive", timeToLive, durationExpected)
-    return { enabled, prefix, timeToLive: Duration.fromInputUnsafe(timeToLive) }
+    for (const name of windowNames) {
+      const window = stale[name]
+      if (window !== undefined && !isDuration(window))
+        return yield* invalid(`stale.${name}`, window, durationExpected)
+    }
+    if (typeof freeze !== "boolean") return yield* invalid("freeze", freeze, "true or false")
+    return { enabled, prefix, timeToLive: Duration.fromInputUnsafe(timeToLive), stale, freeze }
   })
+
+/** Wherever it runs: in a browser there is no `process`. */
+const isProduction = (): boolean => {
+  const { process } = globalThis as {
+    readonly process?: { readonly env?: Record<string, string | undefined> }
+  }
+  return process?.env?.["NODE_ENV"] === "production"
+}
 
 const durationExpected = `a Duration of zero or more, such as "10 minutes"`
 
@@ -64,21 +86,39 @@ export const flag = (name: string) =>
     /^(true|yes|on|1)$/i.test(text) ? true : /^(false|no|off|0)$/i.test(text) ? false : undefined
   )
 
-/** The options of a cache from `CACHEME_ENABLED`, `CACHEME_PREFIX` and `CACHEME_TIME_TO_LIVE`. */
+const duration = (name: string) =>
+  variable(name, durationExpected, (text) =>
+    Option.getOrUndefined(
+      Option.filter(Duration.fromInput(text as Duration.Input), (duration) => !Duration.isNegative(duration))
+    )
+  )
+
+/** The options of a cache from `CACHEME_ENABLED`, `CACHEME_PREFIX`, `CACHEME_TIME_TO_LIVE` and `CACHEME_STALE_…`. */
 export const fromConfig = Effect.all({
   enabled: flag("CACHEME_ENABLED"),
   prefix: variable("CACHEME_PREFIX", `a text of at most ${Key.maxBytes} bytes`, (text) =>
     Key.isTooLong(text) ? undefined : text
   ),
-  timeToLive: variable("CACHEME_TIME_TO_LIVE", durationExpected, (text) =>
-    Option.getOrUndefined(
-      Option.filter(Duration.fromInput(text as Duration.Input), (duration) => !Duration.isNegative(duration))
-    )
-  )
+  timeToLive: duration("CACHEME_TIME_TO_LIVE"),
+  stale: Effect.all({
+    whileRevalidate: duration("CACHEME_STALE_WHILE_REVALIDATE"),
+    afterInvalidation: duration("CACHEME_STALE_AFTER_INVALIDATION"),
+    ifError: duration("CACHEME_STALE_IF_ERROR")
+  })
 })
 
-/** The capacity of a store in memory from `CACHEME_CAPACITY`, in entries. */
-export const capacityFromConfig = variable("CACHEME_CAPACITY", "an integer from 1 to 16777216", (text) => {
-  const capacity = /^\d+$/.test(text) ? Number(text) : Number.NaN
-  return capacity >= 1 && capacity <= 2 ** 24 ? capacity : undefined
+/** The capacity of a store in memory from `CACHEME_CAPACITY`, in entries, and `CACHEME_CAPACITY_BYTES`. */
+export const capacityFromConfig = Effect.all({
+  capacity: variable("CACHEME_CAPACITY", "an integer from 1 to 16777216", (text) => {
+    const capacity = /^\d+$/.test(text) ? Number(text) : Number.NaN
+    return capacity >= 1 && capacity <= 2 ** 24 ? capacity : undefined
+  }),
+  bytes: variable("CACHEME_CAPACITY_BYTES", `a size of at least 1 byte, such as "64 MiB"`, (text) =>
+    Option.getOrUndefined(
+      Option.filter(
+        /^\d+$/.test(text) ? Option.some(ByteSize.bytes(BigInt(text))) : ByteSize.fromString(text),
+        (size) => size > 0n
+      )
+    )
+  )
 })

@@ -11,16 +11,33 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import type { CachemeError } from "./CachemeError.ts"
-import type { Entry, Reason } from "./Entry.ts"
+import type { Entry, Miss, Reason, Stale } from "./Entry.ts"
 import type { Invalidation, Report, Request } from "./Invalidation.ts"
 import type { Any, NodeDefinition } from "./Node.ts"
+
+/** What tells the time: a clock, or one moment of it for many looks. */
+export type Now = Pick<Clock.Clock, "currentTimeMillisUnsafe">
 
 /** A fresh answer. */
 export interface Found {
   readonly exit: Exit.Exit<any, any>
   /** The ids of all it rests on, its own key first. */
   readonly ids: () => ReadonlyArray<string>
+  /** Milliseconds since the epoch; `Infinity` for never. */
+  readonly expiresAt: number
+  /** How long its lookup took, in milliseconds. */
+  readonly took: number
 }
+
+/** What a store has for a key that has no fresh answer. */
+export interface Held {
+  readonly miss: Miss
+  /** The answer that it keeps nevertheless. */
+  readonly stale: Stale | undefined
+}
+
+/** What became of an answer that was to be stored. */
+export type Stored = "stored" | "overtaken" | "too large"
 
 /** The right to store the answer of one lookup, taken before that lookup begins. */
 export interface Fill {
@@ -28,10 +45,26 @@ export interface Fill {
   readonly isOvertaken: () => boolean
   /** True when nothing at all was invalidated since. */
   readonly isQuiet: () => boolean
-  /** Stores the answer unless one of its tags was invalidated since the lookup began; tells whether it did. */
-  readonly store: (entry: Entry) => Effect.Effect<boolean>
+  /** Stores the answer unless one of its tags was invalidated since the lookup began. */
+  readonly store: (entry: Entry) => Effect.Effect<Stored>
+  /** Gives up what the key holds, fresh or stale: a newer answer is known, which is not to be stored. */
+  readonly discard: Effect.Effect<void>
   /** Gives the right back. Must be called once, after `store` or without it. */
   readonly end: Effect.Effect<void>
+}
+
+/** An answer that takes the place of whatever its key held, in the same step as an invalidation of that key. */
+export interface Replacement {
+  readonly fill: Fill
+  readonly entry: Entry
+}
+
+/** What an invalidation did, and the event to tell of. */
+export interface Applied {
+  readonly report: Report
+  readonly invalidation: Invalidation
+  /** What became of the replacement that came with it; "overtaken" without one. */
+  readonly stored: Stored
 }
 
 /** A store of entries. */
@@ -41,17 +74,27 @@ export class Store extends Context.Service<
     /** One word for the log line at start. */
     readonly label: string
     /** The fresh answer that can be given at once, without waiting: the hit. */
-    readonly peek: (node: Any, clock: Clock.Clock) => Found | undefined
-    /** Begins a fill. `known` are the ids the answer will rest on as far as its key tells. */
-    readonly begin: (node: Any, known: ReadonlyArray<string>) => Effect.Effect<Fill>
-    /** Makes every entry that the targets reach stale, before it completes. */
-    readonly invalidate: (
-      request: Request
-    ) => Effect.Effect<{ readonly report: Report; readonly invalidation: Invalidation }, CachemeError>
+    readonly peek: (node: Any, now: Now) => Found | undefined
+    /** Asked after `peek` had nothing: why not, and what is kept that is fresh no more. */
+    readonly held: (node: Any, now: Now) => Held
+    /**
+     * Begins a fill. `known` are the ids the answer will rest on as far as its key tells. `since` is an earlier
+     * position at which the answer was true; one that the store cannot check any more is overtaken.
+     */
+    readonly begin: (node: Any, known: ReadonlyArray<string>, since?: number) => Effect.Effect<Fill>
+    /** The position now. What is invalidated from here on is remembered for fills that begin at it. */
+    readonly position: Effect.Effect<number>
+    /**
+     * Makes every entry that the targets reach stale, before it completes. A replacement is stored in the same step,
+     * unless something it rests on was invalidated between its fill's position and now.
+     */
+    readonly invalidate: (request: Request, replacement?: Replacement) => Effect.Effect<Applied, CachemeError>
     /** Why a key is, or is not, answered. */
     readonly explain: (node: Any) => Effect.Effect<Reason>
     /** What it holds of a node, or of all. */
     readonly size: (definition?: NodeDefinition) => number
+    /** How many entries of a node had to go for want of room. */
+    readonly evictions: (definition: NodeDefinition) => number
     /** How many tags it keeps track of. */
     readonly tags: () => number
   }

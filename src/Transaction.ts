@@ -47,3 +47,10 @@ export class Changes {
     return undefined
   }
 }
+
+/** Why a transaction may not be given an answer that rests on these ids, if so. */
+export const hiddenBy = (transaction: Transaction, ids: Iterable<string>): string | undefined => {
+  if (!transaction.readCommitted) return "it reads a snapshot that may be older than the answer"
+  const changed = transaction.changed.reaches(ids)
+  return changed === undefined ? undefined : `it has itself changed ${changed}`
+}

@@ -1,5 +1,13 @@
 /** Caching for Effect that is never wrong after a write. */
-export { Cacheme, type Memoized, type Service } from "./Cacheme.ts"
+export type { BatchPolicy } from "./Batch.ts"
+export {
+  Cacheme,
+  type Memoized,
+  type Position,
+  type Question,
+  type Service,
+  type SetOptions
+} from "./Cacheme.ts"
 export * from "./CachemeError.ts"
 export { CachemeLive } from "./CachemeLive.ts"
 export type { Explanation, Reason } from "./Entry.ts"

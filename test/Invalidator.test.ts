@@ -14,14 +14,17 @@ const makeSlowStore = Effect.gen(function* () {
   const store = Store.of({
     label: "slow",
     peek: () => undefined,
+    held: () => ({ miss: "absent", stale: undefined }),
     begin: (node, known) => memory.begin(node, known),
-    invalidate: (request) =>
+    position: memory.position,
+    invalidate: (request, replacement) =>
       Deferred.await(gate).pipe(
-        Effect.andThen(memory.invalidate(request)),
+        Effect.andThen(memory.invalidate(request, replacement)),
         Effect.tap(() => Effect.sync(() => applied.push(request)))
       ),
     explain: (node) => memory.explain(node),
     size: () => 0,
+    evictions: () => 0,
     tags: () => 0
   })
   return { store, applied, open: Deferred.succeed(gate, undefined) }
@@ -41,7 +44,7 @@ describe("Invalidator", () => {
       yield* open
       const reports = yield* Effect.forEach(waiting, Fiber.join)
       assert.deepStrictEqual(
-        reports.map(({ position }) => position),
+        reports.map(({ report }) => report.position),
         [1, 2, 3]
       )
       assert.deepStrictEqual(
@@ -79,7 +82,7 @@ describe("Invalidator", () => {
       yield* open
       yield* Fiber.join(closing)
       for (const fiber of waiting) yield* Fiber.join(fiber)
-      assert.strictEqual((yield* third).position, 3)
+      assert.strictEqual((yield* third).report.position, 3)
       assert.strictEqual(applied.length, 3)
       const late = yield* Effect.flip(invalidator.publishUnsafe(tag("#d")))
       assert.strictEqual(late.reason._tag, "Closed")

@@ -24,18 +24,26 @@ const layers: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArr
   {
     name: "mechanics",
     files: [
+      "Appraisal.ts",
+      "Batch.ts",
       "Codec.ts",
       "Flight.ts",
+      "Freshness.ts",
+      "freeze.ts",
       "Invalidator.ts",
+      "Lookup.ts",
+      "Lookups.ts",
       "Metrics.ts",
+      "Profile.ts",
       "Recorder.ts",
+      "Refresh.ts",
       "Settings.ts",
       "Store.ts",
       "Transaction.ts"
     ]
   },
   { name: "columns", files: ["Cacheme.ts", "store/", "drizzle/"] },
-  { name: "surfaces", files: ["CachemeLive.ts", "index.ts"] }
+  { name: "surfaces", files: ["CachemeLive.ts", "index.ts", "testing/"] }
 ]
 
 /** Packages that a user may not have: they are loaded when they are used, and not before. */

@@ -74,7 +74,7 @@ export class Eviction<I extends Item> {
    * more, which goes before all others when its turn comes.
    */
   add(item: I, isDead: (item: I) => boolean): I | undefined {
-    const evicted = this.size >= this.#capacity ? this.#evict(isDead) : undefined
+    const evicted = this.size >= this.#capacity ? this.evict(isDead) : undefined
     if (this.#ghost?.remembers(item.hash) === true) this.#main.push(item)
     else this.#small.push(item)
     return evicted
@@ -85,7 +85,8 @@ export class Eviction<I extends Item> {
     item.queue?.remove(item)
   }
 
-  #evict(isDead: (item: I) => boolean): I | undefined {
+  /** Takes out the item whose turn it is to go. */
+  evict(isDead: (item: I) => boolean): I | undefined {
     for (;;) {
       const fromSmall = this.#small.size >= this.#smallTarget || this.#main.size === 0
       const queue = fromSmall ? this.#small : this.#main

@@ -1,40 +1,61 @@
 /**
- * The store in memory: entries of this process, bounded in number, fresh by the one rule.
+ * The store in memory: entries of this process, bounded in number and bytes, fresh by the one rule.
  *
- * **How freshness is told.** `sequence` counts invalidations. Each tag that something carries is one `Cell`, which
- * holds the sequence of its last invalidation; an entry points to the cells of its tags and holds the sequence read
- * before its lookup began. It is fresh while no cell's number is greater than its own. So invalidating a tag writes
- * one number, whatever the number of entries, and nothing is searched. An entry that was looked at since the last
- * invalidation of anything skips its tags altogether (`checkedAt`).
+ * **How freshness is told.** `sequence` counts invalidations. Each tag that something carries is one `Cell`, and the
+ * time between two invalidations of it is one `Era`. An entry points to the eras in which it was stored, and is fresh
+ * while none of them is over. So invalidating a tag ends one era, whatever the number of entries, and nothing is
+ * searched. An entry that was looked at since the last invalidation of anything skips its eras altogether
+ * (`checkedAt`).
  *
- * **Lookups in flight.** A tag may be invalidated while no entry carries it but a lookup is running whose answer will.
- * While any fill is open, a cell is therefore made for such a tag and remembered (`recent`), as patterns are, until
- * every fill that began before has ended. That memory is bounded too: when it grows too long, `floor` is raised, and
- * fills that began below the floor are refused.
+ * **Lookups in flight.** A lookup's answer is refused when a tag it carries was invalidated after the lookup began:
+ * each cell holds the sequence of its last invalidation. A tag may be invalidated while nothing carries it but a lookup
+ * is running whose answer will. While any fill is open, the cell of such a tag is therefore remembered (`recent`), as
+ * patterns are, until every fill that began before has ended. What is not remembered raises `floor`: fills that began
+ * below it are refused. So the memory is bounded, and a position from elsewhere is never believed.
  *
- * **What stays behind.** An invalidated entry keeps its place in the order of eviction (a hot key is still hot), but
- * not its answer nor its tags once that has been noticed: by the next look at it, at its eviction, or, in a store of
- * up to 1,024 entries, by the invalidation itself, which is also what makes the report's count exact there. A cell
- * that nothing carries is given back.
+ * **What stays behind.** An entry that has aged out or was invalidated keeps its place in the order of eviction (a hot
+ * key is still hot). It keeps answer and tags only as long as its windows say (`Entry.keep`), and gives them back once
+ * it has been noticed that they have passed: by the next look at it, at its eviction, or, in a store of up to 1,024
+ * entries, by the next invalidation, which is also what makes the report's count exact there. A cell that nothing
+ * carries is given back.
  */
+import * as ByteSize from "effect/ByteSize"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Hash from "effect/Hash"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { CachemeError, describe, InvalidSetting } from "../CachemeError.ts"
-import type { Entry, Reason } from "../Entry.ts"
-import { Invalidation, type Report, type Request, type Targets } from "../Invalidation.ts"
+import type { Entry, Miss, Reason, Stale, Windows } from "../Entry.ts"
+import { Invalidation, type Request, type Targets } from "../Invalidation.ts"
 import type { Raw } from "../Key.ts"
 import * as Node from "../Node.ts"
 import * as Pattern from "../Pattern.ts"
-import { type Fill, type Found, Store } from "../Store.ts"
+import {
+  type Applied,
+  type Fill,
+  type Found,
+  type Held,
+  type Now,
+  type Replacement,
+  Store,
+  type Stored
+} from "../Store.ts"
+import { bytesOf } from "./bytesOf.ts"
 import { Eviction, type Item } from "./Eviction.ts"
 
 /** Options of the store in memory. */
 export interface Options {
   /** How many entries it holds at most. An integer of at least 1; default 10,000. */
   readonly capacity?: number | undefined
+  /**
+   * How many bytes its entries take at most, such as "64 MiB"; default unlimited. An estimate: the walk over each value
+   * counts 16 bytes and 2 per character for a text, 8 for a number, 24 for an object or array and 8 for each of its
+   * places; 256 bytes are added for the entry and 8 for each of its tags. A value shared by several entries is counted
+   * for each. An answer larger than all this is not stored.
+   */
+  readonly bytes?: ByteSize.Input | undefined
 }
 
 /** The default capacity, in entries. */
@@ -51,9 +72,9 @@ const recentLimit = 10_000
  *
  * **Details**
  *
- * Bounded by entries; which one goes is decided by S3-FIFO. Every operation takes constant time, except patterns,
- * which look at every key. The layer fails with `CachemeError` (`InvalidSetting`) for a capacity that is not an
- * integer of at least 1.
+ * Bounded by entries, and by estimated bytes if asked; which one goes is decided by S3-FIFO. Every operation takes
+ * constant time, except patterns, which look at every key, and the estimate, which looks at the whole value. The layer
+ * fails with `CachemeError` (`InvalidSetting`) for a capacity that is not an integer of at least 1, or no size.
  *
  * **Example** (A cache of a hundred entries)
  *
@@ -83,35 +104,66 @@ export const make = (options?: Options): Effect.Effect<Store["Service"], Cacheme
         })
       )
     }
-    return Effect.succeed(Store.of(new Memory(capacity)))
+    const { bytes } = options ?? {}
+    const limit = bytes === undefined ? Infinity : Option.getOrUndefined(ByteSize.fromInput(bytes))
+    if (limit === undefined || Number(limit) < 1) {
+      return Effect.fail(
+        new CachemeError({
+          reason: new InvalidSetting({
+            setting: "bytes",
+            value: describe(bytes),
+            expected: `a size of at least 1 byte, such as "64 MiB"`
+          })
+        })
+      )
+    }
+    return Effect.succeed(Store.of(new Memory(capacity, Number(limit))))
   })
 
-/** A tag that something carries, or that was invalidated while a lookup was running. */
-class Cell {
-  invalidatedAt = 0
-  /** Slots that point here. */
+/** In the place of an answer that was given back. */
+const noExit = Exit.die("cacheme: nothing is stored here")
+
+/** The time of a tag from one invalidation to the next. */
+class Era {
+  /** Slots that were filled in it and point here. */
   carriers = 0
-  /** Slots that point here and were filled since `invalidatedAt`. */
-  fresh = 0
-  readonly id: string
-  constructor(id: string) {
-    this.id = id
+  /** When it ended, in milliseconds since the epoch. */
+  endedAt: number | undefined = undefined
+  readonly cell: Cell
+  constructor(cell: Cell) {
+    this.cell = cell
   }
 }
 
-const noCells: ReadonlyArray<Cell> = []
+/** A tag that something carries, or that was invalidated while a lookup was running. */
+class Cell {
+  /** The sequence of its last invalidation. */
+  invalidatedAt = 0
+  era: Era
+  readonly id: string
+  constructor(id: string) {
+    this.id = id
+    this.era = new Era(this)
+  }
+}
+
+const noEras: ReadonlyArray<Era> = []
+const nothingKept: Windows = { aged: 0, invalidated: 0 }
 
 /** A key's place: its entry, or what became of it. */
 class Slot implements Item, Found {
   frequency = 0
-  /** Undefined once the entry is known to be of no use. */
-  exit!: Exit.Exit<any, any>
-  expiresAt = 0
-  startedAt = 0
+  /** `noExit` once the entry is known to be of no use; `expiresAt` has passed then. */
+  exit: Exit.Exit<any, any> = noExit
+  expiresAt = -Infinity
   checkedAt = 0
-  cells: ReadonlyArray<Cell> = noCells
-  /** The id whose invalidation ended the entry, or "" if its time had passed. */
+  eras: ReadonlyArray<Era> = noEras
+  /** The id whose invalidation ended the entry, and when that was. */
   endedBy: string | undefined = undefined
+  endedAt = 0
+  keep = nothingKept
+  took = 0
+  bytes = 0
   queue: Item["queue"] = undefined
   previous: Item | undefined = undefined
   next: Item | undefined = undefined
@@ -129,13 +181,14 @@ class Slot implements Item, Found {
     return Hash.string(this.id)
   }
   ids(): ReadonlyArray<string> {
-    return [this.id, ...this.cells.map((cell) => cell.id)]
+    return [this.id, ...this.eras.map((era) => era.cell.id)]
   }
 }
 
 /** The slots of one node, by raw key. */
 class Shelf {
   readonly slots = new Map<Raw, Slot>()
+  evictions = 0
   readonly definition: Node.NodeDefinition
   constructor(definition: Node.NodeDefinition) {
     this.definition = definition
@@ -147,20 +200,28 @@ class MemoryFill implements Fill {
   readonly #memory: Memory
   readonly #node: Node.Any
   readonly #known: ReadonlyArray<string>
-  constructor(memory: Memory, node: Node.Any, known: ReadonlyArray<string>) {
+  constructor(memory: Memory, node: Node.Any, known: ReadonlyArray<string>, since: number) {
     this.#memory = memory
     this.#node = node
     this.#known = known
-    this.startedAt = memory.sequence
+    this.startedAt = since
   }
   isQuiet = () => this.#memory.sequence === this.startedAt
   isOvertaken = () => !this.isQuiet() && this.#memory.isOvertaken(this.startedAt, this.#known)
   store = (entry: Entry) =>
     Effect.clockWith((clock) =>
-      Effect.sync(() =>
-        this.#memory.store(this.#node, this.startedAt, entry, clock.currentTimeMillisUnsafe())
+      Effect.sync((): Stored =>
+        this.accepts(entry) ? this.replace(entry, clock.currentTimeMillisUnsafe()) : "overtaken"
       )
     )
+  discard = Effect.sync(() => this.#memory.discard(this.#node))
+  accepts(entry: Entry): boolean {
+    if (this.isQuiet()) return true
+    return !this.#memory.isOvertaken(this.startedAt, [this.#node[Node.TypeId].id(this.#node), ...entry.tags])
+  }
+  replace(entry: Entry, now: number): Stored {
+    return this.#memory.store(this.#node, entry, now)
+  }
   end = Effect.sync(() => this.#memory.endFill(this))
 }
 
@@ -171,45 +232,61 @@ class Memory {
   readonly #shelves = new Map<string, Shelf>()
   readonly #cells = new Map<string, Cell>()
   readonly #fills = new Set<MemoryFill>()
-  #recent: Array<Cell> = []
+  readonly #recent = new Set<Cell>()
   #recentPatterns: Array<{ readonly pattern: Pattern.Pattern; readonly at: number }> = []
+  /** The earliest position that was told to somebody and can still be checked. */
+  #toldPosition = Infinity
   readonly #eviction: Eviction<Slot>
+  readonly #maxBytes: number
+  #bytes = 0
 
-  constructor(capacity: number) {
-    this.label = `memory (${capacity} entries)`
+  constructor(capacity: number, maxBytes: number) {
+    const size = maxBytes === Infinity ? "" : `, ${ByteSize.format(ByteSize.bytes(maxBytes))}`
+    this.label = `memory (${capacity} entries${size})`
     this.#eviction = new Eviction(capacity)
+    this.#maxBytes = maxBytes
   }
 
   // ------------------------------------------------------------------------------------------------------ reading
 
-  peek(node: Node.Any, clock: Clock.Clock): Slot | undefined {
-    const slot = this.#shelves.get(node[Node.TypeId].name)?.slots.get(Node.rawKey(node))
+  peek(node: Node.Any, now: Now): Slot | undefined {
+    const slot = this.#slotOf(node)
     if (slot === undefined || slot.endedBy !== undefined) return undefined
-    if (slot.expiresAt !== Infinity && clock.currentTimeMillisUnsafe() >= slot.expiresAt)
-      return this.#finish(slot, "")
+    if (slot.expiresAt !== Infinity && now.currentTimeMillisUnsafe() >= slot.expiresAt) return undefined
     if (slot.checkedAt !== this.sequence) {
-      const by = invalidatedBy(slot)
-      if (by !== undefined) return this.#finish(slot, by)
+      if (overEra(slot) !== undefined) return undefined
       slot.checkedAt = this.sequence
     }
     if (slot.frequency < 3) slot.frequency++
     return slot
   }
 
+  held(node: Node.Any, now: Now): Held {
+    const slot = this.#slotOf(node)
+    if (slot === undefined) return { miss: "absent", stale: undefined }
+    const at = now.currentTimeMillisUnsafe()
+    const isKept = this.#review(slot, at)
+    const miss: Miss =
+      slot.endedBy !== undefined ? "invalidated" : at >= slot.expiresAt ? "expired" : "absent"
+    return { miss, stale: isKept ? staleOf(slot, at) : undefined }
+  }
+
   explain(node: Node.Any): Effect.Effect<Reason> {
     return Effect.clockWith((clock) =>
       Effect.sync((): Reason => {
         const now = clock.currentTimeMillisUnsafe()
-        const slot = this.#shelves.get(node[Node.TypeId].name)?.slots.get(Node.rawKey(node))
+        const slot = this.#slotOf(node)
         if (slot === undefined) return { _tag: "Absent" }
-        if (slot.endedBy !== undefined)
-          return slot.endedBy === "" ? { _tag: "Expired" } : { _tag: "Invalidated", by: slot.endedBy }
-        const by = invalidatedBy(slot)
+        const by = slot.endedBy ?? overEra(slot)?.cell.id
         if (by !== undefined) return { _tag: "Invalidated", by }
         if (now >= slot.expiresAt) return { _tag: "Expired" }
-        return { _tag: "Fresh", expiresIn: slot.expiresAt - now, tags: slot.cells.map((cell) => cell.id) }
+        return { _tag: "Fresh", expiresIn: slot.expiresAt - now, tags: slot.ids().slice(1) }
       })
     )
+  }
+
+  #slotOf(node: Node.Any): Slot | undefined {
+    return this.#shelves.get(node[Node.TypeId].name)?.slots.get(Node.rawKey(node))
   }
 
   size(definition?: Node.NodeDefinition): number {
@@ -218,23 +295,32 @@ class Memory {
       : (this.#shelves.get(definition.name)?.slots.size ?? 0)
   }
 
+  evictions(definition: Node.NodeDefinition): number {
+    return this.#shelves.get(definition.name)?.evictions ?? 0
+  }
+
   tags(): number {
     return this.#cells.size
   }
 
   // ------------------------------------------------------------------------------------------------------ filling
 
-  begin(node: Node.Any, known: ReadonlyArray<string>): Effect.Effect<Fill> {
+  begin(node: Node.Any, known: ReadonlyArray<string>, since?: number): Effect.Effect<Fill> {
     return Effect.sync(() => {
-      const fill = new MemoryFill(this, node, known)
+      const fill = new MemoryFill(this, node, known, since ?? this.sequence)
       this.#fills.add(fill)
       return fill
     })
   }
 
+  position: Effect.Effect<number> = Effect.sync(() => {
+    this.#toldPosition = Math.min(this.#toldPosition, this.sequence)
+    return this.sequence
+  })
+
   /** True when a fill that began then may not store an answer that rests on these. */
   isOvertaken(startedAt: number, ids: Iterable<string>): boolean {
-    if (startedAt < this.#floor) return true
+    if (startedAt < this.#floor || !(startedAt <= this.sequence)) return true
     for (const id of ids) {
       if ((this.#cells.get(id)?.invalidatedAt ?? 0) > startedAt) return true
       if (
@@ -246,29 +332,36 @@ class Memory {
     return false
   }
 
-  store(node: Node.Any, startedAt: number, entry: Entry, now: number): boolean {
-    const definition = node[Node.TypeId]
-    const id = definition.id(node)
-    if (this.sequence !== startedAt && this.isOvertaken(startedAt, [id, ...entry.tags])) return false
-    const cells = entry.tags.map((tag) => this.#cell(tag))
-    for (const cell of cells) {
-      cell.carriers++
-      cell.fresh++
-    }
+  /** Stores an answer that nothing has overtaken. */
+  store(node: Node.Any, entry: Entry, now: number): Stored {
+    const id = node[Node.TypeId].id(node)
+    const bytes = this.#maxBytes === Infinity ? 0 : bytesOf(id, entry)
+    if (bytes > this.#maxBytes) return "too large"
+    const eras = entry.tags.map((tag) => this.#cell(tag).era)
+    for (const era of eras) era.carriers++
     const slot = this.#slotFor(node)
     this.#letGo(slot)
     slot.exit = entry.exit
     slot.expiresAt = now + entry.timeToLive
-    slot.startedAt = startedAt
     slot.checkedAt = this.sequence
-    slot.cells = cells.length === 0 ? noCells : cells
+    slot.eras = eras.length === 0 ? noEras : eras
     slot.endedBy = undefined
-    return true
+    slot.keep = entry.keep ?? nothingKept
+    slot.took = entry.took ?? 0
+    slot.bytes = bytes
+    this.#bytes += bytes
+    while (this.#bytes > this.#maxBytes) this.#remove(this.#eviction.evict(isDead))
+    return "stored"
+  }
+
+  discard(node: Node.Any): void {
+    const slot = this.#slotOf(node)
+    if (slot !== undefined) this.#letGo(slot)
   }
 
   endFill(fill: MemoryFill): void {
     this.#fills.delete(fill)
-    if (this.#fills.size === 0 && (this.#recent.length > 0 || this.#recentPatterns.length > 0)) this.#forget()
+    if (!this.#remembers() && (this.#recent.size > 0 || this.#recentPatterns.length > 0)) this.#forget()
   }
 
   #slotFor(node: Node.Any): Slot {
@@ -279,24 +372,31 @@ class Memory {
     const known = shelf.slots.get(key)
     if (known !== undefined) return known
     const slot = new Slot(shelf, key)
-    const evicted = this.#eviction.add(slot, isDead)
-    if (evicted !== undefined) {
-      this.#letGo(evicted)
-      evicted.shelf.slots.delete(evicted.key)
-    }
+    this.#remove(this.#eviction.add(slot, isDead))
     shelf.slots.set(key, slot)
     return slot
   }
 
+  #remove(evicted: Slot | undefined): void {
+    if (evicted === undefined) return
+    // What was of no use any more did not go for want of room.
+    if (!isDead(evicted)) evicted.shelf.evictions++
+    this.#letGo(evicted)
+    evicted.shelf.slots.delete(evicted.key)
+  }
+
   // ------------------------------------------------------------------------------------------------- invalidating
 
-  invalidate(
-    request: Request
-  ): Effect.Effect<{ readonly report: Report; readonly invalidation: Invalidation }> {
+  invalidate(request: Request, replacement?: Replacement): Effect.Effect<Applied> {
     return Effect.map(Clock.currentTimeMillis, (instant) => {
+      const fill = replacement?.fill as MemoryFill | undefined
+      // Its own invalidation of the key is no reason to refuse it.
+      const isAccepted = fill?.accepts(replacement!.entry) === true
       const entries = this.#apply(request, instant)
       const position = this.sequence
+      const stored = isAccepted ? fill.replace(replacement!.entry, instant) : "overtaken"
       return {
+        stored,
         report: { entries, position, pending: 0, deferred: false },
         invalidation: new Invalidation({
           keys: request.keys,
@@ -312,32 +412,41 @@ class Memory {
 
   #apply(targets: Targets, now: number): number {
     const at = ++this.sequence
+    if (!this.#remembers()) this.#floor = at
     let entries = 0
     const patterns = targets.patterns.map(Pattern.makeUnsafe)
     const keys = new Set(targets.keys)
     if (patterns.length > 0) {
       for (const id of this.#keysMatching(patterns)) keys.add(id)
-      if (this.#fills.size > 0) this.#recentPatterns.push(...patterns.map((pattern) => ({ pattern, at })))
+      if (this.#remembers()) this.#recentPatterns.push(...patterns.map((pattern) => ({ pattern, at })))
     }
-    for (const id of new Set([...keys, ...targets.tags])) entries += this.#mark(id, at)
+    for (const id of new Set([...keys, ...targets.tags])) entries += this.#mark(id, at, now)
     for (const id of keys) entries += this.#drop(id, now)
     if (this.size() <= exactUpTo) entries += this.#sweep(now)
-    if (this.#recent.length + this.#recentPatterns.length > recentLimit) this.#forget()
+    if (this.#recent.size + this.#recentPatterns.length > recentLimit) this.#forget()
     return entries
   }
 
-  /** Marks a tag; returns how many entries that ended, unless they are going to be counted one by one. */
-  #mark(id: string, at: number): number {
+  /** True while somebody may yet store an answer that was found before now. */
+  #remembers(): boolean {
+    return this.#fills.size > 0 || this.#toldPosition !== Infinity
+  }
+
+  /** Ends the era of a tag; returns how many entries that ended, unless they are going to be counted one by one. */
+  #mark(id: string, at: number, now: number): number {
     let cell = this.#cells.get(id)
     if (cell === undefined) {
-      if (this.#fills.size === 0) return 0
+      if (!this.#remembers()) return 0
       this.#cells.set(id, (cell = new Cell(id)))
-      this.#recent.push(cell)
     }
-    const fresh = cell.fresh
+    const { era } = cell
     cell.invalidatedAt = at
-    cell.fresh = 0
-    return this.size() <= exactUpTo ? 0 : fresh
+    if (era.carriers > 0) {
+      era.endedAt = now
+      cell.era = new Era(cell)
+    }
+    this.#release(cell)
+    return this.size() <= exactUpTo ? 0 : era.carriers
   }
 
   /** Ends the entries of a key, which does not point to a cell of its own. */
@@ -347,22 +456,22 @@ class Memory {
       const key = shelf.definition.parse(id)
       const slot = key === undefined ? undefined : shelf.slots.get(key)
       if (slot === undefined || slot.endedBy !== undefined) continue
-      if (now < slot.expiresAt && (invalidatedBy(slot) === undefined || this.size() <= exactUpTo)) entries++
-      this.#finish(slot, id)
+      const isCounted = this.size() > exactUpTo && overEra(slot) !== undefined
+      if (now < slot.expiresAt && !isCounted) entries++
+      slot.endedBy = id
+      slot.endedAt = Math.min(now, overEra(slot)?.endedAt ?? now)
+      this.#review(slot, now)
     }
     return entries
   }
 
-  /** Ends every entry that is not fresh any more; counts those that an invalidation ended. */
+  /** Looks at every entry; counts those that an invalidation has just ended. */
   #sweep(now: number): number {
     let entries = 0
     for (const shelf of this.#shelves.values()) {
       for (const slot of shelf.slots.values()) {
-        if (slot.endedBy !== undefined) continue
-        const by = now >= slot.expiresAt ? "" : invalidatedBy(slot)
-        if (by === undefined) continue
-        if (by !== "") entries++
-        this.#finish(slot, by)
+        if (slot.endedBy === undefined && now < slot.expiresAt && overEra(slot) !== undefined) entries++
+        this.#review(slot, now)
       }
     }
     return entries
@@ -378,25 +487,37 @@ class Memory {
 
   // --------------------------------------------------------------------------------------------------- giving back
 
-  #finish(slot: Slot, by: string): undefined {
+  /** Notes what has become of an entry, and takes its answer and tags if it is of no use. True if it keeps them. */
+  #review(slot: Slot, now: number): boolean {
+    if (slot.exit === noExit) return false
+    if (slot.endedBy === undefined) {
+      const over = overEra(slot)
+      if (over !== undefined) {
+        slot.endedBy = over.cell.id
+        slot.endedAt = over.endedAt!
+      }
+    }
+    const { agedFor, invalidatedFor } = staleOf(slot, now)
+    if (agedFor < slot.keep.aged && invalidatedFor < slot.keep.invalidated) return true
     this.#letGo(slot)
-    slot.endedBy = by
-    return undefined
+    return false
   }
 
   /** Takes answer and tags from a slot. */
   #letGo(slot: Slot): void {
-    for (const cell of slot.cells) {
-      cell.carriers--
-      if (slot.startedAt >= cell.invalidatedAt) cell.fresh--
-      if (cell.carriers === 0) this.#release(cell)
-    }
-    slot.cells = noCells
+    for (const era of slot.eras)
+      if (--era.carriers === 0 && era.endedAt === undefined) this.#release(era.cell)
+    this.#bytes -= slot.bytes
+    slot.bytes = 0
+    slot.eras = noEras
     slot.exit = noExit
+    slot.expiresAt = -Infinity
   }
 
+  /** Gives a cell back if nothing carries it: at once, or once no lookup can be overtaken by what it remembers. */
   #release(cell: Cell): void {
-    if (cell.invalidatedAt > 0 && this.#fills.size > 0) this.#recent.push(cell)
+    if (cell.era.carriers > 0) return
+    if (cell.invalidatedAt > 0 && this.#remembers()) this.#recent.add(cell)
     else this.#cells.delete(cell.id)
   }
 
@@ -406,30 +527,45 @@ class Memory {
     return cell
   }
 
-  /** Forgets the invalidations that began before every open fill; all of them, if they are still too many. */
+  /** Forgets the invalidations that came before every open fill; all of them, if they are still too many. */
   #forget(): void {
-    let oldest = Infinity
+    let oldest = this.#toldPosition
     for (const fill of this.#fills) oldest = Math.min(oldest, fill.startedAt)
-    let recent = this.#recent.filter((cell) => cell.carriers === 0 && cell.invalidatedAt > oldest)
-    let patterns = this.#recentPatterns.filter(({ at }) => at > oldest)
-    if (recent.length + patterns.length > recentLimit / 2) {
-      this.#floor = this.sequence
-      recent = []
-      patterns = []
+    if (this.#countSince(oldest) > recentLimit / 2) {
+      oldest = this.#floor = this.sequence
+      this.#toldPosition = Infinity
     }
-    const kept = new Set(recent)
-    for (const cell of this.#recent) if (cell.carriers === 0 && !kept.has(cell)) this.#cells.delete(cell.id)
-    this.#recent = [...kept]
-    this.#recentPatterns = patterns
+    for (const cell of this.#recent) {
+      if (cell.era.carriers === 0 && cell.invalidatedAt > oldest) continue
+      this.#recent.delete(cell)
+      if (cell.era.carriers === 0) this.#cells.delete(cell.id)
+    }
+    this.#recentPatterns = this.#recentPatterns.filter(({ at }) => at > oldest)
+    if (oldest === Infinity) this.#floor = this.sequence
+  }
+
+  #countSince(oldest: number): number {
+    let count = this.#recentPatterns.filter(({ at }) => at > oldest).length
+    for (const cell of this.#recent) if (cell.era.carriers === 0 && cell.invalidatedAt > oldest) count++
+    return count
   }
 }
 
-const noExit = Exit.void
+const isDead = (slot: Slot): boolean =>
+  slot.exit === noExit || (slot.keep.invalidated === 0 && (slot.endedBy ?? overEra(slot)) !== undefined)
 
-const isDead = (slot: Slot): boolean => slot.endedBy !== undefined || invalidatedBy(slot) !== undefined
-
-/** The first tag of an entry that was invalidated since its lookup began. */
-const invalidatedBy = (slot: Slot): string | undefined => {
-  for (const cell of slot.cells) if (cell.invalidatedAt > slot.startedAt) return cell.id
-  return undefined
+/** Of the eras an entry was stored in, the one that was over first, if any is. */
+const overEra = (slot: Slot): Era | undefined => {
+  let first: Era | undefined
+  for (const era of slot.eras) {
+    if (era.endedAt !== undefined && (first === undefined || era.endedAt < first.endedAt!)) first = era
+  }
+  return first
 }
+
+const staleOf = (slot: Slot, now: number): Stale => ({
+  exit: slot.exit,
+  ids: () => slot.ids(),
+  agedFor: now - slot.expiresAt,
+  invalidatedFor: slot.endedBy === undefined ? -Infinity : now - slot.endedAt
+})

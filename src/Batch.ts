@@ -1,0 +1,291 @@
+/**
+ * A batch answers many nodes at once, with one lookup for all that have no fresh answer.
+ *
+ * One synchronous pass over the store, with one reading of the clock, sorts the nodes: answered, answered stale, to be
+ * computed alone, wanted. Wanted keys that are in the air already are joined; one lookup flies for the others, in a
+ * fiber of its own, so what a batch leads is never held up by what it waits for, and two overlapping batches cannot
+ * wait for each other for ever.
+ */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type * as Option from "effect/Option"
+import { absence, type Stale } from "./Entry.ts"
+import { type Crew, CurrentCrew, type Landing, mayTake } from "./Flight.ts"
+import {
+  type Any,
+  flightKey,
+  handUp,
+  hasFailed,
+  isDueEarly,
+  isUsable,
+  type Lookups,
+  orAfter,
+  told,
+  type Trip
+} from "./Lookups.ts"
+import * as Node from "./Node.ts"
+import { CurrentRecorder } from "./Recorder.ts"
+import { CurrentTransaction, hiddenBy } from "./Transaction.ts"
+
+/** Finds the answers of several nodes at once; one that is left out has none. */
+export type BatchLookup<E, R> = (
+  missing: ReadonlyArray<any>
+) => Effect.Effect<Iterable<readonly [Node.Any, unknown]>, E, R>
+
+/** The options of a batch's call. */
+export interface BatchPolicy extends Node.Overrides {
+  /** For how long it is remembered that the lookup had no answer for a key. Default not at all. */
+  readonly absent?: Duration.Input | undefined
+}
+
+/** A key that is asked for, and its places in the list of answers. */
+interface Wanted {
+  readonly node: Node.Any
+  readonly places: Array<number>
+}
+
+/** Keys by the names of their flights. */
+type Keys<A> = ReadonlyMap<string, A>
+
+/** Answers nodes in their order; a node that has no answer is `Option.none`. */
+export const answerAll = (
+  lookups: Lookups,
+  nodes: ReadonlyArray<Node.Any>,
+  lookup: BatchLookup<any, any>,
+  policy: BatchPolicy = {}
+): Effect.Effect<ReadonlyArray<Option.Option<any>>, any, any> =>
+  Effect.withFiber((fiber) => new Batch(lookups, nodes, lookup, policy, fiber).run())
+
+/** One call. */
+class Batch {
+  readonly #lookups: Lookups
+  readonly #nodes: ReadonlyArray<Node.Any>
+  readonly #lookup: BatchLookup<any, any>
+  readonly #policy: BatchPolicy
+  readonly #fiber: Fiber.Fiber<any, any>
+  readonly #answers: Array<Option.Option<unknown>>
+  readonly #wanted = new Map<string, Wanted>()
+  readonly #alone = new Map<string, Wanted>()
+  readonly #refreshed = new Map<string, Node.Any>()
+  readonly #callbacks: Array<Effect.Effect<unknown>> = []
+
+  constructor(
+    lookups: Lookups,
+    nodes: ReadonlyArray<Node.Any>,
+    lookup: BatchLookup<any, any>,
+    policy: BatchPolicy,
+    fiber: Fiber.Fiber<any, any>
+  ) {
+    this.#lookups = lookups
+    this.#nodes = nodes
+    this.#lookup = lookup
+    this.#policy = policy
+    this.#fiber = fiber
+    this.#answers = Array.from({ length: nodes.length })
+  }
+
+  run(): Effect.Effect<ReadonlyArray<Option.Option<unknown>>, any, any> {
+    this.#sort()
+    const steps: Array<Any> = this.#callbacks
+    if (this.#refreshed.size > 0) steps.push(this.#refreshSoon(this.#refreshed))
+    if (this.#alone.size > 0) steps.push(this.#compute([...this.#alone.values()]))
+    if (this.#wanted.size > 0) steps.push(this.#answerWanted())
+    return steps.length === 0
+      ? Effect.succeed(this.#answers)
+      : Effect.as(
+          Effect.forEach(steps, (step) => step, { discard: true }),
+          this.#answers
+        )
+  }
+
+  /** The synchronous pass. */
+  #sort(): void {
+    const { settings, store, profiles } = this.#lookups
+    const policy = this.#policy
+    const transaction = this.#fiber.getRef(CurrentTransaction)
+    const recorder = this.#fiber.getRef(CurrentRecorder)
+    const now = this.#fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+    const moment = { currentTimeMillisUnsafe: () => now }
+    for (const [place, node] of this.#nodes.entries()) {
+      const definition = node[Node.TypeId]
+      const { counters } = profiles.ofUnsafe(definition)
+      if (!settings.enabled || Node.isSkipped(node, policy)) {
+        counters.bypassed++
+        ask(this.#alone, node, place)
+        continue
+      }
+      const found = store.peek(node, moment)
+      if (
+        found !== undefined &&
+        (transaction === undefined || hiddenBy(transaction, found.ids()) === undefined)
+      ) {
+        counters.hits++
+        recorder?.add(found.ids())
+        this.#hit(node, place, found.exit)
+        const ahead = policy.refresh?.ahead ?? definition.refresh?.ahead
+        if (ahead !== undefined && transaction === undefined && isDueEarly(this.#fiber, found, ahead))
+          this.#refreshed.set(flightKey(node), node)
+        continue
+      }
+      if (transaction !== undefined) {
+        counters.bypassed++
+        ask(this.#alone, node, place)
+        continue
+      }
+      const held = store.held(node, moment)
+      counters.misses[held.miss]++
+      if (isUsable(held.stale, profiles.freshnessOf(node, policy).atOnce, true)) {
+        this.#hit(node, place, this.#lookups.giveStale(node, held.stale, this.#fiber))
+        this.#refreshed.set(flightKey(node), node)
+        continue
+      }
+      ask(this.#wanted, node, place)
+      const tell = (policy.on ?? definition.on)?.miss
+      if (tell !== undefined) this.#callbacks.push(told(node, tell(node)))
+    }
+  }
+
+  #hit(node: Node.Any, place: number, exit: Exit.Exit<any, any>): void {
+    this.#answers[place] = Exit.getSuccess(exit)
+    const tell = (this.#policy.on ?? node[Node.TypeId].on)?.hit
+    if (tell !== undefined && Exit.isSuccess(exit)) this.#callbacks.push(told(node, tell(node, exit.value)))
+  }
+
+  #give(key: string, exit: Exit.Exit<any, any>): void {
+    for (const place of this.#wanted.get(key)!.places) this.#answers[place] = Exit.getSuccess(exit)
+  }
+
+  /** Waits for the wanted keys' flights; where that fails, or takes too long, stale answers may do. */
+  #answerWanted(): Effect.Effect<void, any, any> {
+    const lookups = this.#lookups
+    const nodes = new Map([...this.#wanted].map(([key, { node }]) => [key, node]))
+    const stale = (key: string, node: Node.Any): Stale | undefined =>
+      lookups.usableNow(node, this.#fiber, lookups.profiles.freshnessOf(node, this.#policy).onError, true)
+    const answered = Effect.flatMap(this.#fly(nodes, this.#fiber.getRef(CurrentCrew), false), (landings) => {
+      for (const [key, { exit, isAnswer, ids }] of landings) {
+        const node = nodes.get(key)!
+        const instead = isAnswer || !hasFailed(exit) ? undefined : stale(key, node)
+        if (instead !== undefined) this.#give(key, lookups.giveStale(node, instead, this.#fiber))
+        else if (isAnswer) {
+          handUp(this.#fiber, ids)
+          this.#give(key, exit)
+        } else return exit
+      }
+      return Effect.void
+    })
+    const [first] = nodes.values()
+    const soft = this.#policy.lookup?.softTimeout ?? first![Node.TypeId].lookup?.softTimeout
+    if (soft === undefined) return answered
+    return orAfter(answered, soft, () => {
+      const instead = [...nodes].map(([key, node]) => [key, node, stale(key, node)] as const)
+      if (instead.some(([, , found]) => found === undefined)) return undefined
+      return Effect.map(this.#refreshSoon(nodes), () => {
+        for (const [key, node, found] of instead)
+          this.#give(key, lookups.giveStale(node, found!, this.#fiber))
+      })
+    })
+  }
+
+  /** Joins the lookups of keys that are in the air, and starts one for the others. */
+  #fly(
+    nodes: Keys<Node.Any>,
+    parent: Crew | undefined,
+    isRefresh: boolean
+  ): Effect.Effect<ReadonlyArray<readonly [string, Landing]>, never, any> {
+    const { flights } = this.#lookups
+    const caller = flights.arrive(true)
+    const trip = this.#trip(isRefresh)
+    // A key whose flight was not for this caller is tried again; after the second time it relies on nobody else.
+    const round = (
+      keys: ReadonlyArray<string>,
+      number: number
+    ): Effect.Effect<ReadonlyArray<readonly [string, Landing]>, never, any> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.suspend(() => {
+          const joined = keys.flatMap((key) => {
+            const flight = number > 2 || flights.wouldWait(parent, key) ? undefined : flights.join(key)
+            return flight === undefined ? [] : [flight]
+          })
+          const others = new Set(joined.map(({ key }) => key))
+          const led = keys.filter((key) => !others.has(key))
+          const leading =
+            led.length === 0
+              ? Effect.succeed([])
+              : flights.lead(led, true, (crew, own) => {
+                  const departures = own.map((flight) => ({ node: nodes.get(flight.key)!, flight }))
+                  return this.#lookups.lookUp(crew, departures, this.#policy, trip)
+                })
+          return Effect.flatMap(leading, (own) => {
+            const boarded = [...own, ...joined]
+            const me = { ...caller, crew: own[0]?.crew }
+            return Effect.flatMap(flights.landings(boarded, parent, restore), (landings) => {
+              const landed = boarded.map((flight, i) => [flight, landings[i]!] as const)
+              const taken = landed.filter(([flight, landing]) => mayTake(me, flight, landing))
+              const answers = taken.map(([{ key }, landing]) => [key, landing] as const)
+              if (taken.length === landed.length) return Effect.succeed(answers)
+              const again = landed.filter((pair) => !taken.includes(pair)).map(([{ key }]) => key)
+              return Effect.map(restore(round(again, number + 1)), (more) => [...answers, ...more])
+            })
+          })
+        })
+      )
+    return round([...nodes.keys()], 1)
+  }
+
+  #trip(isRefresh: boolean): Trip {
+    const { absent } = this.#policy
+    return {
+      isRefresh,
+      absentFor: absent === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(absent)),
+      lookup: (missing) => Effect.map(this.#lookup(missing), byKey),
+      outcomeOf: (exit, node) => (Exit.isFailure(exit) ? undefined : outcomeOf(exit.value, node))
+    }
+  }
+
+  #refreshSoon(nodes: Keys<Node.Any>): Effect.Effect<void, never, any> {
+    return this.#lookups.refreshes.start([...nodes.keys()], (keys) =>
+      Effect.map(this.#fly(new Map(keys.map((key) => [key, nodes.get(key)!])), undefined, true), (landings) =>
+        landings.every(([, { isAnswer }]) => isAnswer)
+      )
+    )
+  }
+
+  /** Computes without the cache, in the caller's own context. */
+  #compute(asked: ReadonlyArray<Wanted>): Any {
+    const lookups = this.#lookups
+    const nodes = asked.map(({ node }) => node)
+    const lookup = Effect.map(
+      Effect.suspend(() => this.#lookup(nodes)),
+      byKey
+    )
+    return Effect.flatMap(lookups.computeOutcome(nodes, lookup, this.#policy, this.#fiber), (values) =>
+      Effect.forEach(
+        asked,
+        ({ node, places }) =>
+          Effect.flatMap(lookups.appraiser.judge(node, outcomeOf(values, node)), (judged) => {
+            for (const place of places) this.#answers[place] = Exit.getSuccess(judged.exit)
+            return lookups.handUpComputed(node, this.#policy, judged, this.#fiber)
+          }),
+        { discard: true }
+      )
+    )
+  }
+}
+
+const ask = (asked: Map<string, Wanted>, node: Node.Any, place: number): void => {
+  const key = flightKey(node)
+  const known = asked.get(key)
+  if (known === undefined) asked.set(key, { node, places: [place] })
+  else known.places.push(place)
+}
+
+const byKey = (pairs: Iterable<readonly [Node.Any, unknown]>): Keys<unknown> =>
+  new Map(Array.from(pairs, ([node, value]) => [flightKey(node), value]))
+
+const outcomeOf = (values: Keys<unknown>, node: Node.Any): Exit.Exit<any, any> => {
+  const key = flightKey(node)
+  return values.has(key) ? Exit.succeed(values.get(key)) : absence
+}

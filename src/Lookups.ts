@@ -1,0 +1,363 @@
+/**
+ * The lookups of one cache: what happens when the cache has no fresh answer.
+ *
+ * A lookup that is shared flies (`fly`): it takes its position, runs in its turn, is appraised, and its answer stored
+ * if the rule allows. One that is not to be shared is computed in its caller's own context (`compute`). What a stale
+ * answer may do meanwhile, or instead, is told here too.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as LogLevel from "effect/LogLevel"
+import * as Random from "effect/Random"
+import * as Scope from "effect/Scope"
+import { Appraiser, type Judged, ownIds } from "./Appraisal.ts"
+import type { LookupTimeout } from "./CachemeError.ts"
+import { absence, type Entry, type Stale, type Windows } from "./Entry.ts"
+import { Crew, CurrentCrew, type Flight, Flights, type Landing } from "./Flight.ts"
+import * as Freshness from "./Freshness.ts"
+import * as Lookup from "./Lookup.ts"
+import * as Node from "./Node.ts"
+import type { Profiles } from "./Profile.ts"
+import { CurrentRecorder, Recorder } from "./Recorder.ts"
+import { Refreshes } from "./Refresh.ts"
+import type { Settings } from "./Settings.ts"
+import type { Fill, Found, Store, Stored } from "./Store.ts"
+import { CurrentTransaction } from "./Transaction.ts"
+
+/** An effect that finds an answer, whatever it fails with and needs. */
+export type Any = Effect.Effect<any, any, any>
+
+/** One key of a lookup, and the flight that brings its answer. */
+export interface Departure {
+  readonly node: Node.Any
+  readonly flight: Flight
+}
+
+/** What a crew flies for. */
+export interface Trip {
+  readonly lookup: (missing: ReadonlyArray<Node.Any>) => Any
+  /** The outcome for one key; `undefined` for a batch that has failed. */
+  readonly outcomeOf: (exit: Exit.Exit<any, any>, node: Node.Any) => Exit.Exit<any, any> | undefined
+  /** True when it looks up although there may be a fresh answer. */
+  readonly isRefresh: boolean
+  /** For how many milliseconds it is remembered that there was no answer. */
+  readonly absentFor?: number
+}
+
+/** The lookups of one cache. */
+export class Lookups {
+  readonly flights: Flights
+  readonly refreshes: Refreshes
+  readonly appraiser: Appraiser
+  readonly profiles: Profiles
+  readonly store: Store["Service"]
+  readonly settings: Settings
+
+  /** Lookups and refreshes run in this scope. */
+  constructor(settings: Settings, store: Store["Service"], profiles: Profiles, scope: Scope.Scope) {
+    this.settings = settings
+    this.store = store
+    this.profiles = profiles
+    this.flights = new Flights(scope)
+    this.refreshes = new Refreshes(scope)
+    this.appraiser = new Appraiser(settings, profiles)
+  }
+
+  // ------------------------------------------------------------------------------------------------------- shared
+
+  /** Joins or starts the lookup of a key. */
+  fly(
+    node: Node.Any,
+    lookup: Any,
+    policy: Node.Policy | undefined,
+    parent: Crew | undefined,
+    isRefresh = false
+  ): Effect.Effect<Landing, never, any> {
+    const trip: Trip = { isRefresh, lookup: () => lookup, outcomeOf: (exit) => exit }
+    return this.flights.board(
+      flightKey(node),
+      parent,
+      (crew, [flight]) => this.lookUp(crew, [{ node, flight: flight! }], policy, trip),
+      Effect.map(Effect.exit(lookup), (exit) => ({ exit, isAnswer: true, isSound: true, ids: undefined }))
+    )
+  }
+
+  /** Refreshes a key in the background, unless that is being done. */
+  refreshSoon(node: Node.Any, lookup: Any, policy: Node.Policy | undefined): Effect.Effect<void, never, any> {
+    return this.refreshes.start([flightKey(node)], () =>
+      Effect.map(this.fly(node, lookup, policy, undefined, true), ({ isAnswer }) => isAnswer)
+    )
+  }
+
+  /** Runs the lookup of a crew, lands each of its flights, and stores the answers that the rule allows. */
+  lookUp(
+    crew: Crew,
+    departures: ReadonlyArray<Departure>,
+    policy: Node.Policy | undefined,
+    trip: Trip
+  ): Effect.Effect<void, never, any> {
+    return Effect.withFiber((fiber) => {
+      const clock = fiber.getRef(Clock.Clock)
+      // Another flight may have landed between the callers' look and now.
+      const missing = departures.filter(({ node, flight }) => {
+        const found = trip.isRefresh ? undefined : this.store.peek(node, clock)
+        if (found === undefined || (found.exit === absence && !crew.isBatch)) return true
+        this.#land(flight, { exit: found.exit, isAnswer: true, isSound: true, ids: found.ids() })
+        return false
+      })
+      return missing.length === 0 ? Effect.void : this.#lookUpMissing(crew, missing, policy, trip)
+    })
+  }
+
+  #lookUpMissing(
+    crew: Crew,
+    missing: ReadonlyArray<Departure>,
+    policy: Node.Policy | undefined,
+    trip: Trip
+  ): Effect.Effect<void, never, any> {
+    const { appraiser, store } = this
+    const fills: Array<Fill> = []
+    const endAll = Effect.suspend(() => Effect.forEach(fills, (fill) => fill.end, { discard: true }))
+    const flown = Effect.fnUntraced(function* (this: Lookups) {
+      const clock = yield* Clock.Clock
+      const nodes = missing.map(({ node }) => node)
+      const declared = yield* Effect.forEach(nodes, (node) => appraiser.declaredIds(node, policy))
+      // Positions are read before the lookup starts, so that an invalidation during it wins.
+      const begin = Effect.forEach(missing, ({ node, flight }, i) =>
+        Effect.map(store.begin(node, declared[i] ?? ownIds(node)), (fill) => {
+          flight.isOvertaken = fill.isOvertaken
+          fills.push(fill)
+        })
+      )
+      let startedAt = clock.currentTimeMillisUnsafe()
+      const recorder = new Recorder()
+      const lookup = Effect.suspend(() => {
+        startedAt = clock.currentTimeMillisUnsafe()
+        return Effect.updateContext(trip.lookup(nodes), lookupContext(recorder, crew))
+      })
+      const outcome = yield* Effect.exit(
+        this.#run(nodes, policy, crew, Effect.andThen(Effect.uninterruptible(begin), lookup))
+      )
+      const took = clock.currentTimeMillisUnsafe() - startedAt
+      this.#count(nodes, outcome, took)
+      const noted = { recorded: recorder.close(), isComplete: recorder.isComplete, took }
+      for (const [i, { node, flight }] of missing.entries()) {
+        const fill = fills[i]
+        const own = trip.outcomeOf(outcome, node)
+        const { exit, isAnswer, ids, entry } =
+          own === undefined
+            ? { exit: outcome, isAnswer: false, ids: undefined, entry: undefined }
+            : yield* appraiser.appraise(node, policy, own, declared[i], noted, trip.absentFor)
+        // Closed to joiners first: whoever comes now starts anew or finds what is stored.
+        this.flights.close(flight)
+        const stored = fill && (yield* this.#store(fill, node, entry, isAnswer))
+        const isSound = stored === "stored" || (stored === undefined && fill?.isQuiet() !== false)
+        this.#land(flight, { exit, isAnswer, isSound, ids })
+        yield* this.#log(node, startedAt, took, exit, stored)
+      }
+    })
+    return Effect.ensuring(flown.call(this), endAll)
+  }
+
+  #land(flight: Flight, landing: Landing): void {
+    this.flights.close(flight)
+    Deferred.doneUnsafe(flight.landing, Exit.succeed(landing))
+  }
+
+  /** Stores what may be stored, and counts what is refused; `undefined` if it was not to be stored. */
+  #store(
+    fill: Fill,
+    node: Node.Any,
+    entry: Entry | undefined,
+    isAnswer: boolean
+  ): Effect.Effect<Stored | undefined> {
+    if (entry === undefined) return isAnswer ? Effect.as(fill.discard, undefined) : Effect.undefined
+    return Effect.tap(fill.store(entry), (stored) => Effect.sync(() => this.countRefusal(node, stored)))
+  }
+
+  /** Counts an answer that was not stored though it was to be. */
+  countRefusal(node: Node.Any, stored: Stored): void {
+    const { refused } = this.profiles.ofUnsafe(node[Node.TypeId]).counters
+    if (stored === "overtaken") refused.overtaken++
+    if (stored === "too large") refused.tooLarge++
+  }
+
+  #count(nodes: ReadonlyArray<Node.Any>, outcome: Exit.Exit<any, any>, took: number): void {
+    for (const definition of new Set(nodes.map((node) => node[Node.TypeId]))) {
+      const { counters } = this.profiles.ofUnsafe(definition)
+      counters.lookups++
+      counters.took(took)
+      if (Exit.isFailure(outcome)) counters.failures++
+    }
+  }
+
+  #log(
+    node: Node.Any,
+    startedAt: number,
+    took: number,
+    exit: Exit.Exit<any, any>,
+    stored: Stored | undefined
+  ): Effect.Effect<void> {
+    return Effect.withFiber((fiber) => {
+      if (LogLevel.isGreaterThan(fiber.cache.minimumLogLevel, "Debug")) return Effect.void
+      const { name, id } = node[Node.TypeId]
+      const outcome = Exit.isSuccess(exit) ? "answered" : exit === absence ? "had no answer" : "failed"
+      const fate = stored === undefined ? "not to be stored" : fates[stored]
+      return Effect.logDebug(
+        `cacheme: looked up ${this.settings.prefix}${id(node)} in ${took} ms: ${outcome}, ${fate}`
+      ).pipe(Effect.annotateLogs({ node: name, startedAt: new Date(startedAt).toISOString() }))
+    })
+  }
+
+  /** Runs a lookup as its node says. A batch goes by its first node. */
+  #run<A, E, R>(
+    nodes: ReadonlyArray<Node.Any>,
+    policy: Node.Policy | undefined,
+    crew: Crew,
+    lookup: Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | LookupTimeout, R> {
+    const { turns, definition } = this.profiles.ofUnsafe(nodes[0]![Node.TypeId])
+    const key = nodes.length === 1 ? definition.id(nodes[0]) : `${nodes.length} keys of ${definition.name}`
+    return Lookup.run(lookup, { ...definition.lookup, ...policy?.lookup }, turns, crew, key)
+  }
+
+  // ------------------------------------------------------------------------------------------------------ not shared
+
+  /** Computes without the cache, in the caller's own context; the answer is the schema's all the same. */
+  compute(
+    node: Node.Any,
+    lookup: Any,
+    policy: Node.Policy | undefined,
+    fiber: Fiber.Fiber<any, any>
+  ): Effect.Effect<any, any, any> {
+    return Effect.flatMap(Effect.exit(this.computeOutcome([node], lookup, policy, fiber)), (outcome) =>
+      Effect.flatMap(this.appraiser.judge(node, outcome), (judged) =>
+        Effect.andThen(this.handUpComputed(node, policy, judged, fiber), judged.exit)
+      )
+    )
+  }
+
+  /** Runs a lookup of nodes in the caller's own context. */
+  computeOutcome(
+    nodes: ReadonlyArray<Node.Any>,
+    lookup: Any,
+    policy: Node.Policy | undefined,
+    fiber: Fiber.Fiber<any, any>
+  ): Any {
+    return Effect.suspend(() => {
+      // Inside a transaction nothing waits for a turn, whose holders may wait for the transaction's connection; and
+      // what has failed there cannot be tried again.
+      if (fiber.getRef(CurrentTransaction) !== undefined) return lookup
+      const parent = fiber.getRef(CurrentCrew)
+      const crew = new Crew(false)
+      parent?.waitFor(crew)
+      return Effect.ensuring(
+        this.#run(nodes, policy, crew, Effect.provideService(lookup, CurrentCrew, crew)),
+        Effect.sync(() => parent?.waitsFor.delete(crew))
+      )
+    })
+  }
+
+  /** Tells the lookup that the fiber works for what a computed answer rests on. */
+  handUpComputed(
+    node: Node.Any,
+    policy: Node.Policy | undefined,
+    judged: Judged,
+    fiber: Fiber.Fiber<any, any>
+  ): Effect.Effect<void> {
+    const { appraiser } = this
+    if (fiber.getRef(CurrentRecorder) === undefined) return Effect.void
+    return Effect.flatMap(appraiser.declaredIds(node, policy), (declared) =>
+      Effect.map(
+        declared ? appraiser.answerIds(node, policy, judged, declared, []) : Effect.undefined,
+        (ids) => handUp(fiber, ids)
+      )
+    )
+  }
+
+  // ------------------------------------------------------------------------------------------------------- stale
+
+  /** Gives a stale answer. */
+  giveStale(node: Node.Any, stale: Stale, fiber: Fiber.Fiber<any, any>): Exit.Exit<any, any> {
+    this.profiles.ofUnsafe(node[Node.TypeId]).counters.stale++
+    // An answer that rests on a stale one is never kept as fresh.
+    fiber.getRef(CurrentRecorder)?.addUnknown()
+    return stale.exit
+  }
+
+  /** The stale answer that may be given now, if there is one. */
+  usableNow(
+    node: Node.Any,
+    fiber: Fiber.Fiber<any, any>,
+    windows: Windows,
+    isBatch = false
+  ): Stale | undefined {
+    const { stale } = this.store.held(node, fiber.getRef(Clock.Clock))
+    return isUsable(stale, windows, isBatch) ? stale : undefined
+  }
+}
+
+const fates: Record<Stored, string> = {
+  stored: "stored",
+  overtaken: "not stored, invalidated meanwhile",
+  "too large": "not stored, too large"
+}
+
+/** Two nodes of one name and key but unlike definitions never share a flight. */
+export const flightKey = (node: Node.Any): string =>
+  `${node[Node.TypeId].name}\n${node[Node.TypeId].id(node)}`
+
+/** Tells the lookup that the fiber works for what was used. */
+export const handUp = (fiber: Fiber.Fiber<any, any>, ids: Iterable<string> | undefined): void => {
+  const recorder = fiber.getRef(CurrentRecorder)
+  if (ids === undefined) recorder?.addUnknown()
+  else recorder?.add(ids)
+}
+
+/** A lookup works for all its callers: it records for itself, and has no scope that one of them could close. */
+const lookupContext =
+  (recorder: Recorder, crew: Crew) =>
+  (context: Context.Context<any>): Context.Context<any> =>
+    Context.add(Context.add(Context.omit(Scope.Scope)(context), CurrentRecorder, recorder), CurrentCrew, crew)
+
+/** True for a stale answer that may be given. That a batch had no answer is one to batches only. */
+export const isUsable = (stale: Stale | undefined, windows: Windows, isBatch = false): stale is Stale =>
+  stale !== undefined && (isBatch || stale.exit !== absence) && Freshness.isWithin(stale, windows)
+
+/** True when a fresh answer is to be looked up early, this time. */
+export const isDueEarly = (fiber: Fiber.Fiber<any, any>, found: Found, ahead: number): boolean =>
+  Freshness.isDueEarly(
+    found,
+    ahead,
+    fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
+    fiber.getRef(Random.Random).nextDoubleUnsafe()
+  )
+
+/** True unless it is an answer or was only interrupted. */
+export const hasFailed = (exit: Exit.Exit<any, any>): boolean =>
+  Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
+
+/** Runs a callback, whose failure is logged and changes nothing. */
+export const told = (node: Node.Any, callback: Effect.Effect<unknown>): Effect.Effect<unknown> =>
+  Effect.catchCause(callback, (cause) =>
+    Cause.hasInterruptsOnly(cause)
+      ? Effect.failCause(cause)
+      : Effect.logWarning(`cacheme: node "${node[Node.TypeId].name}": a callback failed`, cause)
+  )
+
+/** Goes on as `instead` says when it takes longer, or waits on if that says nothing. */
+export const orAfter = <A, E, R, A2, E2, R2>(
+  self: Effect.Effect<A, E, R>,
+  duration: Duration.Input,
+  instead: () => Effect.Effect<A2, E2, R2> | undefined
+): Effect.Effect<A | A2, E | E2, R | R2> =>
+  Effect.raceFirst(
+    self,
+    Effect.flatMap(Effect.sleep(duration), () => instead() ?? Effect.never)
+  )

@@ -1,0 +1,88 @@
+/**
+ * Refreshes in the background: one for a key at a time, of answers that are given stale or looked up early.
+ *
+ * While a refresh fails it is tried again by a schedule, and only if somebody has asked for the key meanwhile: a
+ * thousand hits on a stale answer make one lookup, an answer that nobody asks for makes none.
+ */
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import { CurrentCrew } from "./Flight.ts"
+import { CurrentRecorder } from "./Recorder.ts"
+
+/** How long it waits after a failure: 100 ms, doubled each time up to 30 s, by chance up to a fifth less or more. */
+export const backoff: Schedule.Schedule<unknown> = Schedule.exponential("100 millis").pipe(
+  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(30)))),
+  Schedule.jittered
+)
+
+class Refresh {
+  isAsked = true
+  failures = 0
+}
+
+/** The refreshes of one cache. */
+export class Refreshes {
+  readonly #byKey = new Map<string, Refresh>()
+  readonly #scope: Scope.Scope
+
+  /** Refreshes run in this scope. */
+  constructor(scope: Scope.Scope) {
+    this.#scope = scope
+  }
+
+  /** How often in a row the refresh of a key has failed, while it goes on. */
+  failures(key: string): number {
+    return this.#byKey.get(key)?.failures ?? 0
+  }
+
+  /**
+   * Starts a refresh of keys that have none, in the caller's context but working for nobody. `lookUp` is given these
+   * keys; it looks them up once and tells whether it got answers.
+   */
+  start<R>(
+    keys: ReadonlyArray<string>,
+    lookUp: (keys: ReadonlyArray<string>) => Effect.Effect<boolean, never, R>
+  ): Effect.Effect<void, never, R> {
+    return Effect.suspend(() => {
+      const idle = keys.filter((key) => {
+        const running = this.#byKey.get(key)
+        if (running !== undefined) running.isAsked = true
+        return running === undefined
+      })
+      if (idle.length === 0) return Effect.void
+      const refresh = new Refresh()
+      for (const key of idle) this.#byKey.set(key, refresh)
+      const attempt = Effect.suspend(() => {
+        if (!refresh.isAsked) return Effect.void
+        refresh.isAsked = false
+        return Effect.flatMap(lookUp(idle), (hasAnswers) => {
+          if (hasAnswers) return Effect.void
+          refresh.failures++
+          return Effect.fail("the refresh failed")
+        })
+      })
+      return attempt.pipe(
+        Effect.retry(backoff),
+        Effect.ensuring(
+          Effect.sync(() => {
+            for (const key of idle) this.#byKey.delete(key)
+          })
+        ),
+        Effect.ignore,
+        Effect.updateContext(ofNobody<R>),
+        Effect.forkIn(this.#scope, { startImmediately: true }),
+        Effect.asVoid
+      )
+    })
+  }
+}
+
+const ofNobody = <R>(context: Context.Context<R>): Context.Context<R> =>
+  Context.add(
+    Context.add(Context.omit(Scope.Scope)(context as Context.Context<any>), CurrentCrew, undefined),
+    CurrentRecorder,
+    undefined
+  ) as Context.Context<R>
