@@ -1,7 +1,7 @@
 import { defineConfig } from "tsdown"
 
 export default defineConfig({
-  entry: { index: "src/index.ts", drizzle: "src/drizzle/index.ts" },
+  entry: { index: "src/index.ts", drizzle: "src/drizzle/index.ts", testing: "src/testing/index.ts" },
   format: "esm",
   platform: "node",
   target: "node22",

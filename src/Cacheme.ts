@@ -28,6 +28,7 @@ import type { Definition } from "./Definition.ts"
 import { absence, type Explanation, type Reason, type Stale, type Windows } from "./Entry.ts"
 import { CurrentCrew } from "./Flight.ts"
 import * as Freshness from "./Freshness.ts"
+import { guard } from "./Guard.ts"
 import * as Invalidation from "./Invalidation.ts"
 import * as Invalidator from "./Invalidator.ts"
 import type * as Key from "./Key.ts"
@@ -103,7 +104,7 @@ const make = Effect.fnUntraced(function* (
   options?: Settings.Options
 ): Effect.fn.Return<Service, CachemeError, Store | Scope.Scope> {
   const settings = yield* Settings.make(options)
-  const store = yield* Store
+  const store = guard(yield* Store)
   const scope = yield* Effect.scope
   const profiles = new Profiles(settings, store, yield* Effect.context())
   yield* Effect.addFinalizer(() => Effect.sync(() => profiles.close()))

@@ -65,6 +65,16 @@ export class InvalidSetting extends Schema.TaggedError<InvalidSetting>("cacheme/
   }
 }
 
+/** The store threw or died while it was to invalidate: what was invalidated may still be answered from it. */
+export class StoreFailed extends Schema.TaggedError<StoreFailed>("cacheme/StoreFailed")("StoreFailed", {
+  operation: Schema.String,
+  message: Schema.String
+}) {
+  override get message(): string {
+    return `the store failed in ${this.operation}: ${this.message}`
+  }
+}
+
 /** The cache's layer has been closed: nothing applies invalidations any more. */
 export class Closed extends Schema.TaggedError<Closed>("cacheme/Closed")("Closed", {}) {
   override get message(): string {
@@ -115,6 +125,7 @@ export class CachemeError extends Schema.TaggedError<CachemeError>("cacheme/Cach
     InvalidTarget,
     InvalidSetting,
     InvalidValue,
+    StoreFailed,
     Closed
   ])
 }) {

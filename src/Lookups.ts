@@ -186,6 +186,7 @@ export class Lookups {
     const { refused } = this.profiles.ofUnsafe(node[Node.TypeId]).counters
     if (stored === "overtaken") refused.overtaken++
     if (stored === "too large") refused.tooLarge++
+    if (stored === "failed") refused.failed++
   }
 
   #count(nodes: ReadonlyArray<Node.Any>, outcome: Exit.Exit<any, any>, took: number): void {
@@ -306,7 +307,8 @@ export class Lookups {
 const fates: Record<Stored, string> = {
   stored: "stored",
   overtaken: "not stored, invalidated meanwhile",
-  "too large": "not stored, too large"
+  "too large": "not stored, too large",
+  failed: "not stored, the store failed"
 }
 
 /** Two nodes of one name and key but unlike definitions never share a flight. */

@@ -12,7 +12,7 @@
  * | `cacheme_lookups_total` | counter | lookups run |
  * | `cacheme_lookup_failures_total` | counter | lookups that failed |
  * | `cacheme_lookup_milliseconds_total` | counter | time spent in lookups |
- * | `cacheme_refused_total` | counter, by `cause` | answers not stored: `overtaken`, `rejected`, `faulty`, `tooLarge` |
+ * | `cacheme_refused_total` | counter, by `cause` | answers not stored: `overtaken`, `rejected`, `faulty`, `tooLarge`, `failed` |
  * | `cacheme_evictions_total` | counter | entries that had to go for want of room |
  * | `cacheme_entries` | gauge | entries held |
  */
@@ -65,6 +65,8 @@ export type Refusal =
   | "faulty"
   /** It is larger than all that the store may hold. */
   | "tooLarge"
+  /** The store itself failed. */
+  | "failed"
 
 /** What only the store can tell of a node. */
 export interface Held {
@@ -82,7 +84,7 @@ export class Counters {
   lookups = 0
   failures = 0
   readonly misses: Record<Miss, number> = { absent: 0, expired: 0, invalidated: 0 }
-  readonly refused: Record<Refusal, number> = { overtaken: 0, rejected: 0, faulty: 0, tooLarge: 0 }
+  readonly refused: Record<Refusal, number> = { overtaken: 0, rejected: 0, faulty: 0, tooLarge: 0, failed: 0 }
   #milliseconds = 0
   #timed = 0
   readonly #sample: Array<number> = []

@@ -1,25 +1,31 @@
 /**
  * Refreshes in the background: one for a key at a time, of answers that are given stale or looked up early.
  *
- * While a refresh fails it is tried again by a schedule, and only if somebody has asked for the key meanwhile: a
- * thousand hits on a stale answer make one lookup, an answer that nobody asks for makes none.
+ * While a refresh fails it is tried again by a schedule, and only when somebody asks for the key: a thousand hits on a
+ * stale answer make one lookup, an answer that nobody asks for makes none.
  */
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Latch from "effect/Latch"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { CurrentCrew } from "./Flight.ts"
 import { CurrentRecorder } from "./Recorder.ts"
 
+/** The longest wait after a failure; a failure is forgotten when nobody asks for so long beyond its wait. */
+const longest = Duration.seconds(30)
+
 /** How long it waits after a failure: 100 ms, doubled each time up to 30 s, by chance up to a fifth less or more. */
-export const backoff: Schedule.Schedule<unknown> = Schedule.exponential("100 millis").pipe(
-  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(30)))),
+const backoff: Schedule.Schedule<unknown> = Schedule.exponential("100 millis").pipe(
+  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, longest))),
   Schedule.jittered
 )
 
 class Refresh {
-  isAsked = true
+  /** Open when somebody has asked since the last attempt began. */
+  readonly asked: Latch.Latch = Latch.makeUnsafe(true)
   failures = 0
 }
 
@@ -49,22 +55,25 @@ export class Refreshes {
     return Effect.suspend(() => {
       const idle = keys.filter((key) => {
         const running = this.#byKey.get(key)
-        if (running !== undefined) running.isAsked = true
+        running?.asked.openUnsafe()
         return running === undefined
       })
       if (idle.length === 0) return Effect.void
       const refresh = new Refresh()
       for (const key of idle) this.#byKey.set(key, refresh)
       const attempt = Effect.suspend(() => {
-        if (!refresh.isAsked) return Effect.void
-        refresh.isAsked = false
+        refresh.asked.closeUnsafe()
         return Effect.flatMap(lookUp(idle), (hasAnswers) => {
           if (hasAnswers) return Effect.void
           refresh.failures++
           return Effect.fail("the refresh failed")
         })
       })
-      return attempt.pipe(
+      const attemptWhenAsked = Effect.flatMap(
+        Effect.timeoutOption(refresh.asked.await, longest),
+        Option.match({ onNone: () => Effect.void, onSome: () => attempt })
+      )
+      return Effect.suspend(() => (refresh.failures === 0 ? attempt : attemptWhenAsked)).pipe(
         Effect.retry(backoff),
         Effect.ensuring(
           Effect.sync(() => {

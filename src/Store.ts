@@ -37,7 +37,7 @@ export interface Held {
 }
 
 /** What became of an answer that was to be stored. */
-export type Stored = "stored" | "overtaken" | "too large"
+export type Stored = "stored" | "overtaken" | "too large" | "failed"
 
 /** The right to store the answer of one lookup, taken before that lookup begins. */
 export interface Fill {

@@ -30,6 +30,7 @@ const layers: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArr
       "Flight.ts",
       "Freshness.ts",
       "freeze.ts",
+      "Guard.ts",
       "Invalidator.ts",
       "Lookup.ts",
       "Lookups.ts",

@@ -56,7 +56,8 @@ export const errorsOf = (examples: ReadonlyArray<Example>): ReadonlyArray<string
         plugins: [],
         paths: {
           cacheme: [relative(directory, join(root, "src/index.ts"))],
-          "cacheme/drizzle": [relative(directory, join(root, "src/drizzle/index.ts"))]
+          "cacheme/drizzle": [relative(directory, join(root, "src/drizzle/index.ts"))],
+          "cacheme/testing": [relative(directory, join(root, "src/testing/index.ts"))]
         }
       },
       include: ["*.ts"]
