@@ -206,7 +206,8 @@ class Batch {
       Effect.uninterruptibleMask((restore) =>
         Effect.suspend(() => {
           const joined = keys.flatMap((key) => {
-            const flight = number > 2 || flights.wouldWait(parent, key) ? undefined : flights.join(key)
+            const flight =
+              number > 2 || flights.wouldWait(parent, key) ? undefined : flights.join(key, parent)
             return flight === undefined ? [] : [flight]
           })
           const others = new Set(joined.map(({ key }) => key))
@@ -214,7 +215,7 @@ class Batch {
           const leading =
             led.length === 0
               ? Effect.succeed([])
-              : flights.lead(led, true, (crew, own) => {
+              : flights.lead(led, true, parent, (crew, own) => {
                   const departures = own.map((flight) => ({ node: nodes.get(flight.key)!, flight }))
                   return this.#lookups.lookUp(crew, departures, this.#policy, trip)
                 })

@@ -159,8 +159,9 @@ export class Flights {
     const attempt: Effect.Effect<Landing, never, R> = Effect.uninterruptibleMask((restore) =>
       Effect.suspend(() => {
         if (this.wouldWait(parent, key)) return restore(alone)
-        const joined = this.join(key)
-        const boarded = joined === undefined ? this.lead([key], false, takeoff) : Effect.succeed([joined])
+        const joined = this.join(key, parent)
+        const boarded =
+          joined === undefined ? this.lead([key], false, parent, takeoff) : Effect.succeed([joined])
         return Effect.flatMap(boarded, ([flight]) =>
           Effect.flatMap(this.landings([flight!], parent, restore), ([landing]) =>
             mayTake(caller, flight!, landing!) ? Effect.succeed(landing!) : restore(attempt)
@@ -172,10 +173,11 @@ export class Flights {
   }
 
   /** Boards the flight in the air for a key, unless there is none or it is known to be overtaken. */
-  join(key: string): Flight | undefined {
+  join(key: string, parent: Crew | undefined): Flight | undefined {
     const running = this.#byKey.get(key)
     if (running === undefined || running.isOvertaken()) return undefined
     running.crew.aboard++
+    parent?.waitFor(running.crew)
     return running
   }
 
@@ -183,11 +185,14 @@ export class Flights {
   lead<R>(
     keys: ReadonlyArray<string>,
     isBatch: boolean,
+    parent: Crew | undefined,
     takeoff: Takeoff<R>
   ): Effect.Effect<ReadonlyArray<Flight>, never, R> {
     return Effect.suspend(() => {
       const crew = new Crew(isBatch)
       crew.aboard = keys.length
+      // Before it takes off, because its lookup may ask for what the parent looks up.
+      parent?.waitFor(crew)
       const flights = keys.map((key) => new Flight(key, crew, ++this.#number))
       crew.flights = flights
       for (const flight of flights) this.#byKey.set(flight.key, flight)
@@ -221,11 +226,9 @@ export class Flights {
     const all = Effect.forEach(boarded, ({ landing }) => Deferred.await(landing))
     const waiting = Effect.onInterrupt(restore(all), () => this.leave(boarded))
     if (parent === undefined) return waiting
-    const crews = new Set(boarded.map(({ crew }) => crew))
-    for (const crew of crews) parent.waitFor(crew)
     return Effect.ensuring(
       waiting,
-      Effect.sync(() => crews.forEach((crew) => parent.waitsFor.delete(crew)))
+      Effect.sync(() => boarded.forEach(({ crew }) => parent.waitsFor.delete(crew)))
     )
   }
 

@@ -151,7 +151,10 @@ describe("stale.whileRevalidate", () => {
   it.effect("a newer answer that is not to be stored ends the stale one", () =>
     Effect.gen(function* () {
       const source = makeSource()
-      const times = { timeToLive: (exit: Exit.Exit<number, unknown>) => (Exit.isSuccess(exit) && exit.value === 1 ? 10_000 : 0) }
+      const times = {
+        timeToLive: (exit: Exit.Exit<number, unknown>) =>
+          Exit.isSuccess(exit) && exit.value === 1 ? 10_000 : 0
+      }
       const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale, ...times }))
       yield* ask
       yield* TestClock.adjust("11 seconds")
@@ -378,29 +381,31 @@ describe("the windows", () => {
 })
 
 describe("refresh", () => {
-  it.effect("ahead looks up early, the likelier the nearer the end, and gives the fresh answer meanwhile", () =>
-    Effect.gen(function* () {
-      let runs = 0
-      const slow = Effect.suspend(() => {
-        const run = ++runs
-        return Effect.as(Effect.sleep("1 second"), run)
-      })
-      const ask = slow.pipe(Cacheme.memoize(offer, { refresh: { ahead: 1 } }))
-      const first = yield* fork(ask)
-      yield* TestClock.adjust("1 second")
-      assert.strictEqual(yield* Fiber.join(first), 1)
-      // Nine seconds before the end, e^-9 of the reads would look up.
-      for (let i = 0; i < 100; i++) yield* ask
-      assert.strictEqual(runs, 1)
-      yield* TestClock.adjust("9500 millis")
-      for (let i = 0; i < 100; i++) assert.strictEqual(yield* ask, 1)
-      assert.strictEqual(runs, 2)
-      yield* TestClock.adjust("499 millis")
-      assert.strictEqual(yield* ask, 1)
-      yield* TestClock.adjust("501 millis")
-      assert.strictEqual(yield* ask, 2)
-      assert.strictEqual(runs, 2)
-    }).pipe(Effect.provide(CachemeTest.layer()), Random.withSeed("ahead"))
+  it.effect(
+    "ahead looks up early, the likelier the nearer the end, and gives the fresh answer meanwhile",
+    () =>
+      Effect.gen(function* () {
+        let runs = 0
+        const slow = Effect.suspend(() => {
+          const run = ++runs
+          return Effect.as(Effect.sleep("1 second"), run)
+        })
+        const ask = slow.pipe(Cacheme.memoize(offer, { refresh: { ahead: 1 } }))
+        const first = yield* fork(ask)
+        yield* TestClock.adjust("1 second")
+        assert.strictEqual(yield* Fiber.join(first), 1)
+        // Nine seconds before the end, e^-9 of the reads would look up.
+        for (let i = 0; i < 100; i++) yield* ask
+        assert.strictEqual(runs, 1)
+        yield* TestClock.adjust("9500 millis")
+        for (let i = 0; i < 100; i++) assert.strictEqual(yield* ask, 1)
+        assert.strictEqual(runs, 2)
+        yield* TestClock.adjust("499 millis")
+        assert.strictEqual(yield* ask, 1)
+        yield* TestClock.adjust("501 millis")
+        assert.strictEqual(yield* ask, 2)
+        assert.strictEqual(runs, 2)
+      }).pipe(Effect.provide(CachemeTest.layer()), Random.withSeed("ahead"))
   )
 
   it.effect("ahead follows the paper's rule", () =>
