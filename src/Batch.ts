@@ -284,7 +284,7 @@ const ask = (asked: Map<string, Wanted>, node: Node.Any, place: number): void =>
 }
 
 const byKey = (pairs: Iterable<readonly [Node.Any, unknown]>): Keys<unknown> =>
-  new Map(Array.from(pairs, ([node, value]) => [flightKey(node), value]))
+  new Map([...pairs].map(([node, value]) => [flightKey(node), value]))
 
 const outcomeOf = (values: Keys<unknown>, node: Node.Any): Exit.Exit<any, any> => {
   const key = flightKey(node)
