@@ -22,7 +22,9 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
     untold.push(message)
   }
   // What is asked without an effect is told by the next effect.
-  const tell = Effect.suspend(() => Effect.forEach(untold.splice(0), Effect.logError, { discard: true }))
+  const tell = Effect.suspend(() =>
+    Effect.forEach(untold.splice(0), (message) => Effect.logError(message), { discard: true })
+  )
 
   const attempt = <A>(operation: string, f: () => A, otherwise: A): A => {
     try {

@@ -129,11 +129,13 @@ export class Lookups {
       const nodes = missing.map(({ node }) => node)
       const declared = yield* Effect.forEach(nodes, (node) => appraiser.declaredIds(node, policy))
       // Positions are read before the lookup starts, so that an invalidation during it wins.
-      const begin = Effect.forEach(missing, ({ node, flight }, i) =>
-        Effect.map(store.begin(node, declared[i] ?? ownIds(node)), (fill) => {
-          flight.isOvertaken = fill.isOvertaken
-          fills.push(fill)
-        })
+      const begin = Effect.uninterruptibleMask((restore) =>
+        Effect.forEach(missing, ({ node, flight }, i) =>
+          Effect.map(restore(store.begin(node, declared[i] ?? ownIds(node))), (fill) => {
+            flight.isOvertaken = fill.isOvertaken
+            fills.push(fill)
+          })
+        )
       )
       let startedAt = clock.currentTimeMillisUnsafe()
       const recorder = new Recorder()
@@ -141,9 +143,7 @@ export class Lookups {
         startedAt = clock.currentTimeMillisUnsafe()
         return Effect.updateContext(trip.lookup(nodes), lookupContext(recorder, crew))
       })
-      const outcome = yield* Effect.exit(
-        this.#run(nodes, policy, crew, Effect.andThen(Effect.uninterruptible(begin), lookup))
-      )
+      const outcome = yield* Effect.exit(this.#run(nodes, policy, crew, Effect.andThen(begin, lookup)))
       const took = clock.currentTimeMillisUnsafe() - startedAt
       this.#count(nodes, outcome, took)
       const noted = { recorded: recorder.close(), isComplete: recorder.isComplete, took }

@@ -41,6 +41,31 @@ describe("CachemeLive", () => {
     )
   )
 
+  it.effect("opens windows for stale answers, as Django-Cacheme does by default, and bounds bytes", () =>
+    Effect.gen(function* () {
+      const first = yield* count(1)
+      yield* Cacheme.invalidate(Count)
+      assert.strictEqual(yield* count(1), first)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* count(1), first + 1)
+      const failing = Effect.fail("down").pipe(Cacheme.memoize(new Count({ of: 1 })))
+      yield* TestClock.adjust("61 minutes")
+      assert.strictEqual(yield* failing, first + 2)
+      yield* Effect.forEach([1, 2, 3, 4, 5], count)
+      const [stats] = yield* Cacheme.stats
+      assert.strictEqual(stats!.entries, 3)
+    }).pipe(
+      Effect.provide(
+        withEnv({
+          CACHEME_STALE_AFTER_INVALIDATION: "1 minute",
+          CACHEME_STALE_WHILE_REVALIDATE: "30 seconds",
+          CACHEME_STALE_IF_ERROR: "1 day",
+          CACHEME_CAPACITY_BYTES: "1 KiB"
+        })
+      )
+    )
+  )
+
   it.effect("computes everything when switched off", () =>
     Effect.gen(function* () {
       const first = yield* count(1)
@@ -58,6 +83,11 @@ describe("CachemeLive", () => {
         ["CACHEME_CAPACITY", "NaN", "an integer"],
         ["CACHEME_CAPACITY", "1.5", "an integer"],
         ["CACHEME_CAPACITY", "99999999", "an integer"],
+        ["CACHEME_CAPACITY_BYTES", "0", "a size"],
+        ["CACHEME_CAPACITY_BYTES", "1 heap", "a size"],
+        ["CACHEME_STALE_WHILE_REVALIDATE", "long", "a Duration"],
+        ["CACHEME_STALE_AFTER_INVALIDATION", "-1 second", "a Duration"],
+        ["CACHEME_STALE_IF_ERROR", "1", "a Duration"],
         ["CACHEME_PREFIX", "x".repeat(2000), "1024 bytes"]
       ] as const) {
         const error = yield* Effect.flip(Effect.scoped(Layer.build(withEnv({ [setting]: value }))))

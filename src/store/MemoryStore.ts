@@ -268,7 +268,7 @@ class Memory {
     const isKept = this.#review(slot, at)
     const miss: Miss =
       slot.endedBy !== undefined ? "invalidated" : at >= slot.expiresAt ? "expired" : "absent"
-    return { miss, stale: isKept ? staleOf(slot, at) : undefined }
+    return { miss, stale: isKept && miss !== "absent" ? staleOf(slot, at) : undefined }
   }
 
   explain(node: Node.Any): Effect.Effect<Reason> {

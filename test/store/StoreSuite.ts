@@ -153,6 +153,87 @@ export const suite = (name: string, layer: Layer.Layer<Store, CachemeError>) => 
     )
 
     test(
+      "keeps what has aged out or was invalidated for as long as its windows say, and tells since when",
+      Effect.gen(function* () {
+        const store = yield* Store
+        const held = (id: number) => Effect.map(Clock.Clock, (clock) => store.held(row(id), clock))
+        const keep = { aged: 100, invalidated: 50 }
+        const store1 = Effect.gen(function* () {
+          const fill = yield* store.begin(row(1), own(1))
+          yield* fill.store({ exit: Exit.succeed(1), tags: ["row:*", "#a", "#b"], timeToLive: 1000, keep })
+          yield* fill.end
+        })
+        assert.deepStrictEqual(yield* held(1), { miss: "absent", stale: undefined })
+        yield* store1
+        yield* TestClock.adjust(1099)
+        assert.isUndefined(yield* peek(1))
+        const aged = yield* held(1)
+        assert.strictEqual(aged.miss, "expired")
+        assert.deepInclude(aged.stale, { agedFor: 99, invalidatedFor: -Infinity })
+        assert.deepStrictEqual(aged.stale?.exit, Exit.succeed(1))
+        assert.deepStrictEqual(aged.stale?.ids(), ["row:1", "row:*", "#a", "#b"])
+        yield* TestClock.adjust(1)
+        assert.deepStrictEqual(yield* held(1), { miss: "expired", stale: undefined })
+        for (const targets of [{ tags: ["#b"] }, { keys: ["row:1"] }, { patterns: ["*:1"] }]) {
+          yield* store1
+          yield* invalidate(targets)
+          yield* TestClock.adjust(20)
+          yield* invalidate({ tags: ["#a", "row:*"] })
+          yield* TestClock.adjust(29)
+          const invalidated = yield* held(1)
+          assert.strictEqual(invalidated.miss, "invalidated")
+          assert.deepInclude(invalidated.stale, { agedFor: -951, invalidatedFor: 49 }, "since the first one")
+          yield* TestClock.adjust(1)
+          assert.deepStrictEqual(yield* held(1), { miss: "invalidated", stale: undefined })
+        }
+      })
+    )
+
+    test(
+      "a discarded answer is gone",
+      Effect.gen(function* () {
+        const store = yield* Store
+        yield* put(1, 1, ["#a"])
+        const fill = yield* store.begin(row(1), own(1))
+        yield* fill.discard
+        yield* fill.end
+        assert.isUndefined(yield* peek(1))
+        assert.isUndefined(store.held(row(1), yield* Clock.Clock).stale)
+      })
+    )
+
+    test(
+      "a replacement is stored in the step that invalidates its key, unless it was overtaken before",
+      Effect.gen(function* () {
+        const store = yield* Store
+        yield* put(1, 1)
+        const entry = { exit: Exit.succeed(2), tags: ["row:*", "#a"], timeToLive: Infinity }
+        const replace = (since?: number, before: Partial<Request> = {}) =>
+          Effect.gen(function* () {
+            const fill = yield* store.begin(row(1), own(1), since)
+            if (Object.keys(before).length > 0) yield* invalidate(before)
+            const { stored } = yield* store.invalidate(invalidation({ keys: ["row:1"] }), { fill, entry })
+            yield* fill.end
+            return stored
+          })
+        const running = yield* store.begin(row(1), own(1))
+        assert.strictEqual(yield* replace(), "stored")
+        assert.strictEqual(yield* peek(1), 2)
+        assert.strictEqual(yield* running.store(entry), "overtaken")
+        yield* running.end
+        for (const before of [{ tags: ["#a"] }, { keys: ["row:1"] }, { patterns: ["row*"] }]) {
+          assert.strictEqual(yield* replace(undefined, before), "overtaken")
+          assert.isUndefined(yield* peek(1))
+          yield* put(1, 1)
+        }
+        const position = yield* store.position
+        assert.strictEqual(yield* replace(position, { tags: ["#b"] }), "stored")
+        assert.strictEqual(yield* replace(position), "overtaken")
+        for (const unknown of [-1, 1e9, Number.NaN]) assert.strictEqual(yield* replace(unknown), "overtaken")
+      })
+    )
+
+    test(
       "explains why a key is or is not answered",
       Effect.gen(function* () {
         const store = yield* Store
