@@ -1,10 +1,13 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, inject, it } from "@effect/vitest"
 import { Effect, Exit, Schema } from "effect"
 import { CachemeError, MemoryStore } from "../../src/index.ts"
 import { Store } from "../../src/Store.ts"
 import { compareWithModel, invalidation, row, Step, suite } from "./StoreSuite.ts"
 
 suite("memory", MemoryStore.layer())
+
+/** The long run is a hundred thousand steps and more. */
+const scale = inject("isFull") ? 20 : 1
 
 const History = Schema.Array(Step).check(Schema.isMinLength(40), Schema.isMaxLength(120))
 
@@ -21,7 +24,7 @@ describe("MemoryStore", () => {
     [History],
     ([steps]) =>
       compareWithModel(steps, { complete: true, eager: true }).pipe(Effect.provide(MemoryStore.layer())),
-    { arbitrary: { runs: 400, size: 120 } }
+    { arbitrary: { runs: 400 * scale, size: 120 }, timeout: 600_000 }
   )
 
   it.effect.prop(
@@ -31,7 +34,7 @@ describe("MemoryStore", () => {
       compareWithModel(steps, { complete: false, eager: true }).pipe(
         Effect.provide(MemoryStore.layer({ capacity: 3 }))
       ),
-    { arbitrary: { runs: 400, size: 120 } }
+    { arbitrary: { runs: 400 * scale, size: 120 }, timeout: 600_000 }
   )
 
   it.effect.prop(
@@ -43,7 +46,7 @@ describe("MemoryStore", () => {
         for (let id = 100; id < 1200; id++) yield* fill(store, id)
         yield* compareWithModel(steps, { complete: true, eager: false })
       }).pipe(Effect.provide(MemoryStore.layer())),
-    { arbitrary: { runs: 150, size: 120 } }
+    { arbitrary: { runs: 150 * scale, size: 120 }, timeout: 600_000 }
   )
 
   it.effect("never holds more than its capacity, and gives the tags of what had to go back", () =>

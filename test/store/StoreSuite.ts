@@ -292,7 +292,8 @@ export const Step = Schema.Union([
       Schema.isMinLength(1),
       Schema.isMaxLength(3)
     ),
-    timeToLive: Schema.Literals([10, 50, 1_000_000])
+    timeToLive: Schema.Literals([10, 50, 1_000_000]),
+    keep: Schema.Literals([0, 30])
   }),
   Schema.TaggedStruct("Abandon", { fill: Schema.Literals([0, 1, 2]) }),
   Schema.TaggedStruct("Tag", { tag: Schema.Literals(["#a", "#b", "#c", "#d", "row:*"]) }),
@@ -306,6 +307,7 @@ interface Known {
   readonly ids: ReadonlyArray<string>
   readonly startedAt: number
   readonly expiresAt: number
+  readonly keep: number
 }
 
 /**
@@ -320,17 +322,27 @@ export const compareWithModel = (
 ) =>
   Effect.gen(function* () {
     const store = yield* Store
-    const log: Array<{ readonly reaches: (id: string) => boolean }> = []
+    const log: Array<{ readonly reaches: (id: string) => boolean; readonly instant: number }> = []
     const entries = new Map<number, Known>()
     const open: Array<{ readonly id: number; readonly fill: Fill; readonly startedAt: number }> = []
     let value = 0
     const isFresh = (known: Known, now: number) =>
       now < known.expiresAt && !log.slice(known.startedAt).some(({ reaches }) => known.ids.some(reaches))
+    /** Since when an answer is not fresh, if it is kept all the same. */
+    const keptBy = (known: Known, now: number) => {
+      const by = log.slice(known.startedAt).find(({ reaches }) => known.ids.some(reaches))
+      const agedFor = now - known.expiresAt
+      const invalidatedFor = by === undefined ? -Infinity : now - by.instant
+      const isKept = Math.max(agedFor, invalidatedFor) >= 0 && agedFor < (agedFor < 0 ? 0 : known.keep)
+      return isKept && invalidatedFor < (invalidatedFor < 0 ? 0 : known.keep)
+        ? { agedFor, invalidatedFor }
+        : undefined
+    }
     const invalidateBoth = (targets: Partial<Request>, reaches: (id: string) => boolean) =>
       Effect.gen(function* () {
         const now = yield* Clock.currentTimeMillis
         const before = [...entries.values()].filter((known) => isFresh(known, now)).length
-        log.push({ reaches })
+        log.push({ reaches, instant: now })
         const after = [...entries.values()].filter((known) => isFresh(known, now)).length
         const { report } = yield* store.invalidate(invalidation(targets))
         if (options.complete && options.eager) assert.strictEqual(report.entries, before - after)
@@ -356,12 +368,14 @@ export const compareWithModel = (
             value: ++value,
             ids,
             startedAt: flight.startedAt,
-            expiresAt: now + step.timeToLive
+            expiresAt: now + step.timeToLive,
+            keep: step.keep
           }
           const stored = yield* flight.fill.store({
             exit: Exit.succeed(known.value),
             tags: ids.slice(1),
-            timeToLive: step.timeToLive
+            timeToLive: step.timeToLive,
+            keep: { aged: step.keep, invalidated: step.keep }
           })
           yield* flight.fill.end
           const isStored = stored === "stored"
@@ -399,6 +413,16 @@ export const compareWithModel = (
         const expected = known !== undefined && isFresh(known, now) ? known.value : undefined
         const answered = yield* peek(id)
         if (options.complete || answered !== undefined) assert.strictEqual(answered, expected, `key ${id}`)
+        if (answered !== undefined) continue
+        const { stale } = store.held(row(id), yield* Clock.Clock)
+        const kept = known && keptBy(known, now)
+        if (options.complete || stale !== undefined) {
+          assert.deepStrictEqual(
+            stale && { agedFor: stale.agedFor, invalidatedFor: stale.invalidatedFor },
+            kept,
+            `key ${id}`
+          )
+        }
       }
     }
     for (const { fill } of open) yield* fill.end

@@ -18,5 +18,7 @@ declare module "vitest" {
   export interface ProvidedContext {
     readonly postgres18: string
     readonly postgres15: string
+    /** True in the long run. */
+    readonly isFull: boolean
   }
 }
