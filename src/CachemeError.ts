@@ -68,10 +68,10 @@ export class InvalidSetting extends Schema.TaggedError<InvalidSetting>("cacheme/
 /** The store threw or died while it was to invalidate: what was invalidated may still be answered from it. */
 export class StoreFailed extends Schema.TaggedError<StoreFailed>("cacheme/StoreFailed")("StoreFailed", {
   operation: Schema.String,
-  message: Schema.String
+  found: Schema.String
 }) {
   override get message(): string {
-    return `the store failed in ${this.operation}: ${this.message}`
+    return `the store failed in ${this.operation}: ${this.found}`
   }
 }
 

@@ -81,7 +81,7 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
         Cause.hasDies(cause)
           ? Effect.fail(
               new CachemeError({
-                reason: new StoreFailed({ operation: "invalidate", message: String(Cause.squash(cause)) })
+                reason: new StoreFailed({ operation: "invalidate", found: String(Cause.squash(cause)) })
               })
             )
           : Effect.failCause(cause)

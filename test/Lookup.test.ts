@@ -13,6 +13,8 @@ class Report extends Node.Class<Report>()("report", {
 
 const fork = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
 
+type Equal<A, B> = [A, B] extends [B, A] ? true : false
+
 /** Lookups that wait to be let go, and how many of them run at once. */
 class Work {
   running = 0
@@ -48,12 +50,9 @@ describe("lookup.timeout", () => {
         lookup: { timeout: "1 second" }
       }) {}
       const work = new Work()
-      const ask: Effect.Effect<string, LookupTimeout, Cacheme> = work
-        .lookup("a")
-        .pipe(Cacheme.memoize(new Slow({ id: 1 })))
-      // @ts-expect-error the timeout's error is in the type
-      const wrong: Effect.Effect<string, never, Cacheme> = ask
-      assert.strictEqual(wrong, ask)
+      const ask = work.lookup("a").pipe(Cacheme.memoize(new Slow({ id: 1 })))
+      const adds: Equal<Effect.Error<typeof ask>, LookupTimeout> = true
+      assert.isTrue(adds)
       const [leader, follower] = [yield* fork(Effect.flip(ask)), yield* fork(Effect.flip(ask))]
       yield* TestClock.adjust("999 millis")
       assert.strictEqual(work.running, 1)
@@ -70,18 +69,19 @@ describe("lookup.timeout", () => {
   it.effect("of a call, of a one-off and of a function: each adds its error to the type", () =>
     Effect.gen(function* () {
       const lookup = { timeout: 100 } as const
-      const call: Effect.Effect<string, LookupTimeout, Cacheme> = Effect.never.pipe(
-        Cacheme.memoize(new Report({ id: 1 }), { lookup })
-      )
-      const oneOff: Effect.Effect<string, LookupTimeout, Cacheme> = Effect.never.pipe(
-        Cacheme.memoize({ key: "one", value: Schema.String, lookup })
-      )
-      const made: Effect.Effect<string, LookupTimeout, Cacheme> = Cacheme.fn(Report, () => Effect.never, {
-        lookup
-      })({ id: 2 })
-      const without: Effect.Effect<string, never, Cacheme> = Effect.succeed("").pipe(
+      const call = Effect.never.pipe(Cacheme.memoize(new Report({ id: 1 }), { lookup }))
+      const oneOff = Effect.never.pipe(Cacheme.memoize({ key: "one", value: Schema.String, lookup }))
+      const made = Cacheme.fn(Report, () => Effect.never, { lookup })({ id: 2 })
+      const without = Effect.succeed("").pipe(
         Cacheme.memoize(new Report({ id: 3 }), { lookup: { softTimeout: 100 } })
       )
+      const adds: [
+        Equal<Effect.Error<typeof call>, LookupTimeout>,
+        Equal<Effect.Error<typeof oneOff>, LookupTimeout>,
+        Equal<Effect.Error<typeof made>, LookupTimeout>,
+        Equal<Effect.Error<typeof without>, never>
+      ] = [true, true, true, true]
+      assert.lengthOf(adds, 4)
       yield* without
       for (const ask of [call, oneOff, made]) {
         const asked = yield* fork(Effect.flip(ask))

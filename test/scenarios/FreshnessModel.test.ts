@@ -131,7 +131,7 @@ class World {
     assert.strictEqual(known.id, id, "the answer is that of the key")
     assert.isDefined(known.landedAt, "the answer has been found")
     const windows = this.windows(reader.policy)
-    const agedFor = now - (known.landedAt! + timeToLive)
+    const agedFor = now - (known.landedAt + timeToLive)
     const what = `${JSON.stringify(known)} for ${reader.policy} asked at ${reader.asked}`
     assert.isTrue(agedFor < 0 || (agedFor < windows.aged && !reader.isForced), `aged: ${what}`)
     const by = this.ended.filter(
