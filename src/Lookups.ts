@@ -123,8 +123,10 @@ export class Lookups {
   ): Effect.Effect<void, never, any> {
     const { appraiser, store } = this
     const fills: Array<Fill> = []
-    const endAll = Effect.suspend(() => Effect.forEach(fills, (fill) => fill.end, { discard: true }))
-    const flown = Effect.fnUntraced(function* (this: Lookups) {
+    const endAll = Effect.suspend(() =>
+      fills.length === 1 ? fills[0]!.end : Effect.forEach(fills, (fill) => fill.end, { discard: true })
+    )
+    const flown = Effect.gen({ self: this }, function* () {
       const clock = yield* Clock.Clock
       const nodes = missing.map(({ node }) => node)
       const declared = yield* Effect.forEach(nodes, (node) => appraiser.declaredIds(node, policy))
@@ -162,7 +164,7 @@ export class Lookups {
         yield* this.#log(node, startedAt, took, exit, stored)
       }
     })
-    return Effect.ensuring(flown.call(this), endAll)
+    return Effect.ensuring(flown, endAll)
   }
 
   #land(flight: Flight, landing: Landing): void {
