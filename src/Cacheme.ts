@@ -146,7 +146,7 @@ const make = Effect.fnUntraced(function* (
         counters.bypassed++
         return lookups.compute(node, lookup, policy, fiber)
       }
-      const held = found === undefined ? store.held(node, clock) : knownAbsent
+      const held = store.held(node, clock)
       counters.misses[held.miss]++
       const { atOnce } = profiles.freshnessOf(node, policy)
       return isUsable(held.stale, atOnce)
@@ -357,9 +357,6 @@ const make = Effect.fnUntraced(function* (
     events: invalidator.events
   }
 })
-
-/** What is held of a key that a batch had no answer for: to a single lookup, nothing. */
-const knownAbsent: Held = { miss: "absent", stale: undefined }
 
 const text = (milliseconds: number): string => Duration.format(Duration.millis(milliseconds))
 

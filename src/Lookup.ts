@@ -35,17 +35,10 @@ const takeTurn = <A, E, R>(
   turns: Semaphore.Semaphore,
   crew: Crew,
   self: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> =>
-  Effect.suspend(() => {
-    if (crew.isUrgent) return self
-    const turn = Effect.tap(Semaphore.takeScoped(turns, 1), () =>
-      Effect.sync(() => {
-        crew.hasTurn = true
-        for (const other of crew.waitsFor) other.hurry()
-      })
-    )
-    // The scope gives the turn back, also one that came at the same moment as the leave to go without.
-    return Effect.scopedWith((scope) =>
-      Effect.andThen(Effect.raceFirst(Scope.provide(turn, scope), crew.urgent.await), self)
-    )
-  })
+): Effect.Effect<A, E, R> => {
+  const turn = Effect.tap(Semaphore.takeScoped(turns, 1), () => Effect.sync(() => (crew.hasTurn = true)))
+  // The scope gives the turn back, also one that came at the same moment as the leave to go without.
+  return Effect.scopedWith((scope) =>
+    Effect.andThen(Effect.raceFirst(Scope.provide(turn, scope), crew.urgent.await), self)
+  )
+}

@@ -223,11 +223,17 @@ export class Lookups {
     nodes: ReadonlyArray<Node.Any>,
     policy: Node.Policy | undefined,
     crew: Crew,
-    lookup: Effect.Effect<A, E, R>
+    lookup: Effect.Effect<A, E, R>,
+    isInTransaction = false
   ): Effect.Effect<A, E | LookupTimeout, R> {
     const { turns, definition } = this.profiles.ofUnsafe(nodes[0]![Node.TypeId])
     const key = nodes.length === 1 ? definition.id(nodes[0]) : `${nodes.length} keys of ${definition.name}`
-    return Lookup.run(lookup, { ...definition.lookup, ...policy?.lookup }, turns, crew, key)
+    const { timeout, retry } = { ...definition.lookup, ...policy?.lookup }
+    return isInTransaction
+      ? // Nothing waits for a turn there, whose holder may wait for the transaction's connection; and what has failed
+        // cannot be tried again.
+        Lookup.run(lookup, { timeout }, undefined, crew, key)
+      : Lookup.run(lookup, { timeout, retry }, turns, crew, key)
   }
 
   // ------------------------------------------------------------------------------------------------------ not shared
@@ -254,14 +260,12 @@ export class Lookups {
     fiber: Fiber.Fiber<any, any>
   ): Any {
     return Effect.suspend(() => {
-      // Inside a transaction nothing waits for a turn, whose holders may wait for the transaction's connection; and
-      // what has failed there cannot be tried again.
-      if (fiber.getRef(CurrentTransaction) !== undefined) return lookup
+      const isInTransaction = fiber.getRef(CurrentTransaction) !== undefined
       const parent = fiber.getRef(CurrentCrew)
       const crew = new Crew(false)
       parent?.waitFor(crew)
       return Effect.ensuring(
-        this.#run(nodes, policy, crew, Effect.provideService(lookup, CurrentCrew, crew)),
+        this.#run(nodes, policy, crew, Effect.provideService(lookup, CurrentCrew, crew), isInTransaction),
         Effect.sync(() => parent?.waitsFor.delete(crew))
       )
     })

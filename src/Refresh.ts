@@ -4,15 +4,12 @@
  * While a refresh fails it is tried again by a schedule, and only when somebody asks for the key: a thousand hits on a
  * stale answer make one lookup, an answer that nobody asks for makes none.
  */
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
-import { CurrentCrew } from "./Flight.ts"
-import { CurrentRecorder } from "./Recorder.ts"
+import type * as Scope from "effect/Scope"
 
 /** The longest wait after a failure; a failure is forgotten when nobody asks for so long beyond its wait. */
 const longest = Duration.seconds(30)
@@ -45,8 +42,8 @@ export class Refreshes {
   }
 
   /**
-   * Starts a refresh of keys that have none, in the caller's context but working for nobody. `lookUp` is given these
-   * keys; it looks them up once and tells whether it got answers.
+   * Starts a refresh of keys that have none, in the caller's context. `lookUp` is given these keys; it looks them up
+   * once and tells whether it got answers.
    */
   start<R>(
     keys: ReadonlyArray<string>,
@@ -81,17 +78,9 @@ export class Refreshes {
           })
         ),
         Effect.ignore,
-        Effect.updateContext(ofNobody<R>),
         Effect.forkIn(this.#scope, { startImmediately: true }),
         Effect.asVoid
       )
     })
   }
 }
-
-const ofNobody = <R>(context: Context.Context<R>): Context.Context<R> =>
-  Context.add(
-    Context.add(Context.omit(Scope.Scope)(context as Context.Context<any>), CurrentCrew, undefined),
-    CurrentRecorder,
-    undefined
-  ) as Context.Context<R>

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Option, Schedule, Schema } from "effect"
+import { Cause, Clock, Deferred, Effect, Exit, Fiber, Option, Schedule, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { Cacheme, LookupTimeout, Node, Tag } from "../src/index.ts"
 import { CachemeTest } from "../src/testing/index.ts"
@@ -85,6 +85,22 @@ describe("getAll", () => {
       yield* library.titles(1, 2)
       const caller = yield* fork(library.titles(2, 1))
       assert.deepStrictEqual(caller.pollUnsafe(), Exit.succeed(["t2", "t1"]))
+    }))
+
+  test("memory is looked at with one reading of the clock", (library) =>
+    Effect.gen(function* () {
+      const ids = Array.from({ length: 100 }, (_, id) => id)
+      yield* library.titles(...ids)
+      const clock = yield* Clock.Clock
+      let readings = 0
+      const counting: Clock.Clock = Object.assign(Object.create(clock), {
+        currentTimeMillisUnsafe: () => {
+          readings++
+          return clock.currentTimeMillisUnsafe()
+        }
+      })
+      yield* Effect.provideService(library.titles(...ids), Clock.Clock, counting)
+      assert.deepStrictEqual([readings, library.asked.length], [1, 1])
     }))
 
   test("a key without an answer is none; it is remembered if that is asked for", (library) =>
@@ -206,6 +222,36 @@ describe("getAll", () => {
       yield* library.open(library.gates.length)
       assert.deepStrictEqual(yield* Fiber.join(second), ["t2", "single 3", "t4"])
       assert.deepStrictEqual(library.asked, [[1, 2, 3], [4], [3], [2]])
+    }))
+
+  test("nobody depends on others for more than two failures of theirs", (library) =>
+    Effect.gen(function* () {
+      library.isGated = true
+      library.fails = true
+      const callers = yield* Effect.forEach([1, 2, 3, 4, 5], () => fork(Effect.flip(library.titles(1))))
+      const counts: Array<number> = []
+      while (callers.some((caller) => caller.pollUnsafe() === undefined)) {
+        counts.push(library.gates.length)
+        for (const gate of [...library.gates]) yield* Deferred.succeed(gate, undefined)
+        yield* settle
+      }
+      for (const caller of callers) assert.strictEqual(yield* Fiber.join(caller), "down")
+      // The first leads, then the second; the others then look up for themselves.
+      assert.deepStrictEqual(counts, [1, 2, 5])
+    }))
+
+  test("one that asks for itself does what it would do without the cache", (library) =>
+    Effect.gen(function* () {
+      let depth = 0
+      const ask: Effect.Effect<ReadonlyArray<Option.Option<string>>, never, Cacheme> = Cacheme.getAll(
+        nodes(1, 2),
+        (missing) =>
+          Effect.suspend(() => (++depth < 4 ? Effect.asVoid(ask) : Effect.void)).pipe(
+            Effect.map(() => missing.map((node) => [node, `depth ${depth}`] as const))
+          )
+      )
+      assert.deepStrictEqual((yield* ask).map(Option.getOrNull), ["depth 4", "depth 4"])
+      assert.strictEqual(library.asked.length, 0)
     }))
 
   test("what a batch does not find, a single lookup that waited for it looks up itself", (library) =>

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Random, Schema } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Random, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Freshness from "../src/Freshness.ts"
 import { Cacheme, CachemeError, Node, Tag } from "../src/index.ts"
@@ -287,9 +287,10 @@ describe("stale.ifError", () => {
       const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
       yield* ask
       yield* TestClock.adjust("10 seconds")
-      const itself = Effect.interrupt.pipe(Cacheme.memoize(offer, { stale }))
-      const exit = yield* Effect.exit(itself)
-      assert.isTrue(Exit.hasInterrupts(exit))
+      for (const lookup of [Effect.interrupt, Effect.failCause(Cause.interrupt())]) {
+        const exit = yield* Effect.exit(lookup.pipe(Cacheme.memoize(offer, { stale })))
+        assert.isTrue(Exit.hasInterrupts(exit))
+      }
     }).pipe(Effect.provide(CachemeTest.layer()))
   )
 })

@@ -118,6 +118,21 @@ describe("lookup.timeout", () => {
     }).pipe(Effect.provide(CachemeTest.layer()))
   )
 
+  it.effect("holds in a transaction, and with the cache switched off", () =>
+    Effect.gen(function* () {
+      const ask = Effect.never.pipe(
+        Cacheme.memoize(new Report({ id: 1 }), { lookup: { timeout: "1 second" } })
+      )
+      const transaction = { readCommitted: true, changed: new Changes(), defer: () => {} }
+      const inside = yield* fork(Effect.flip(Effect.provideService(ask, CurrentTransaction, transaction)))
+      yield* TestClock.adjust("1 second")
+      assert.instanceOf(yield* Fiber.join(inside), LookupTimeout)
+      const off = yield* fork(Effect.flip(ask))
+      yield* TestClock.adjust("1 second")
+      assert.instanceOf(yield* Fiber.join(off), LookupTimeout)
+    }).pipe(Effect.provide(CachemeTest.layer({ enabled: false })))
+  )
+
   it.effect("gives the aged answer within stale.ifError instead", () =>
     Effect.gen(function* () {
       const report = new Report({ id: 1 })
@@ -271,45 +286,54 @@ describe("lookup.concurrency", () => {
       }).pipe(Effect.provide(CachemeTest.layer()))
   )
 
-  it.effect("lookups inside lookups cannot wait for each other for ever", () =>
-    Effect.gen(function* () {
-      class Outer extends Node.Class<Outer>()("outer", {
-        key: { id: Schema.Int },
-        value: Schema.String,
-        lookup: { concurrency: 1 }
-      }) {}
-      class Between extends Node.Class<Between>()("between", {
-        key: { id: Schema.Int },
-        value: Schema.String
-      }) {}
-      class Inner extends Node.Class<Inner>()("inner", {
-        key: { id: Schema.Int },
-        value: Schema.String,
-        lookup: { concurrency: 1 }
-      }) {}
-      const ready = yield* Deferred.make<void>()
-      const leaf = (node: Node.Any) =>
-        Effect.succeed("leaf").pipe(Cacheme.memoize(node)) as Effect.Effect<string, never, Cacheme>
-      const between = (id: number, node: Node.Any) => leaf(node).pipe(Cacheme.memoize(new Between({ id })))
-      // Each has the only turn of its node, and asks, over a node without turns, for one of the other's.
-      const outer = Deferred.await(ready).pipe(
-        Effect.andThen(between(1, new Inner({ id: 2 }))),
-        Cacheme.memoize(new Outer({ id: 1 }))
-      )
-      const inner = Deferred.await(ready).pipe(
-        Effect.andThen(between(2, new Outer({ id: 2 }))),
-        Cacheme.memoize(new Inner({ id: 1 }))
-      )
-      const both = yield* Effect.forEach([outer, inner], fork)
-      // What they will ask for is asked by others first, who wait for a turn.
-      const others = yield* Effect.forEach(
-        [between(1, new Inner({ id: 2 })), between(2, new Outer({ id: 2 }))],
-        fork
-      )
-      yield* Deferred.succeed(ready, undefined)
-      assert.deepStrictEqual(yield* Effect.forEach([...both, ...others], Fiber.join), Array(4).fill("leaf"))
-    }).pipe(Effect.provide(CachemeTest.layer()), Effect.timeout("10 seconds"))
-  )
+  for (const [othersFirst, enabled] of [
+    [true, true],
+    [false, true],
+    [false, false]
+  ] as const) {
+    it.effect(
+      `lookups inside lookups cannot wait for each other for ever${othersFirst ? ", if others asked first" : ""}${enabled ? "" : ", with the cache off"}`,
+      () =>
+        Effect.gen(function* () {
+          class Outer extends Node.Class<Outer>()("outer", {
+            key: { id: Schema.Int },
+            value: Schema.String,
+            lookup: { concurrency: 1 }
+          }) {}
+          class Between extends Node.Class<Between>()("between", {
+            key: { id: Schema.Int },
+            value: Schema.String
+          }) {}
+          class Inner extends Node.Class<Inner>()("inner", {
+            key: { id: Schema.Int },
+            value: Schema.String,
+            lookup: { concurrency: 1 }
+          }) {}
+          const ready = yield* Deferred.make<void>()
+          const leaf = (node: Node.Any) =>
+            Effect.succeed("leaf").pipe(Cacheme.memoize(node)) as Effect.Effect<string, never, Cacheme>
+          const between = (id: number, node: Node.Any) =>
+            leaf(node).pipe(Cacheme.memoize(new Between({ id })))
+          // Each has the only turn of its node, and asks, over a node without turns, for one of the other's.
+          const outer = Deferred.await(ready).pipe(
+            Effect.andThen(between(1, new Inner({ id: 2 }))),
+            Cacheme.memoize(new Outer({ id: 1 }))
+          )
+          const inner = Deferred.await(ready).pipe(
+            Effect.andThen(between(2, new Outer({ id: 2 }))),
+            Cacheme.memoize(new Inner({ id: 1 }))
+          )
+          const both = yield* Effect.forEach([outer, inner], fork)
+          // What they will ask for is asked by others first, who wait for a turn; or by nobody else.
+          const asked = [between(1, new Inner({ id: 2 })), between(2, new Outer({ id: 2 }))]
+          const others = yield* Effect.forEach(othersFirst ? asked : [], fork)
+          yield* Deferred.succeed(ready, undefined)
+          const answers = yield* Effect.forEach([...both, ...others], Fiber.join)
+          assert.deepStrictEqual(new Set(answers), new Set(["leaf"]))
+        }).pipe(Effect.provide(CachemeTest.layer({ enabled }))),
+      5000
+    )
+  }
 
   it.effect("inside a transaction nothing waits for a turn", () =>
     Effect.gen(function* () {
@@ -327,25 +351,25 @@ describe("lookup.concurrency", () => {
 describe("a lookup that asks for itself", () => {
   class Tree extends Node.Class<Tree>()("tree", { key: { id: Schema.Int }, value: Schema.Int }) {}
 
-  it.effect("does what it would do without the cache", () =>
-    Effect.gen(function* () {
-      let depth = 0
-      const ask: Effect.Effect<number, never, Cacheme> = Effect.suspend(() =>
-        ++depth < 5 ? Effect.map(ask, (n) => n + 1) : Effect.succeed(0)
-      ).pipe(Cacheme.memoize(new Tree({ id: 1 })))
-      assert.strictEqual(yield* ask, 4)
-      let asked = 0
-      const even: Effect.Effect<number, never, Cacheme> = Effect.suspend(() =>
-        ++asked < 5 ? odd : Effect.succeed(0)
-      ).pipe(Cacheme.memoize(new Tree({ id: 2 })))
-      const odd: Effect.Effect<number, never, Cacheme> = Effect.suspend(() => even).pipe(
-        Cacheme.memoize(new Tree({ id: 3 }))
-      )
-      assert.strictEqual(yield* even, 0)
-    }).pipe(
-      Effect.provide(Cacheme.layer().pipe(Layer.provide(MemoryStore.layer()))),
-      Effect.timeout("10 seconds")
-    )
+  it.effect(
+    "does what it would do without the cache",
+    () =>
+      Effect.gen(function* () {
+        let depth = 0
+        const ask: Effect.Effect<number, never, Cacheme> = Effect.suspend(() =>
+          ++depth < 5 ? Effect.map(ask, (n) => n + 1) : Effect.succeed(0)
+        ).pipe(Cacheme.memoize(new Tree({ id: 1 })))
+        assert.strictEqual(yield* ask, 4)
+        let asked = 0
+        const even: Effect.Effect<number, never, Cacheme> = Effect.suspend(() =>
+          ++asked < 5 ? odd : Effect.succeed(0)
+        ).pipe(Cacheme.memoize(new Tree({ id: 2 })))
+        const odd: Effect.Effect<number, never, Cacheme> = Effect.suspend(() => even).pipe(
+          Cacheme.memoize(new Tree({ id: 3 }))
+        )
+        assert.strictEqual(yield* even, 0)
+      }).pipe(Effect.provide(Cacheme.layer().pipe(Layer.provide(MemoryStore.layer())))),
+    5000
   )
 
   it.effect("and one that asks for others is told apart from it", () =>

@@ -164,6 +164,19 @@ describe("refresh", () => {
     }).pipe(Effect.provide(CachemeTest.layer()))
   )
 
+  it.effect("inside a lookup, whose answer rests on what it has invalidated: that is not stored", () =>
+    Effect.gen(function* () {
+      class Table extends Node.Class<Table>()("table", { key: {}, value: Schema.Number }) {}
+      yield* next().pipe(
+        Cacheme.refresh(eur),
+        Effect.map(({ rate }) => rate),
+        Cacheme.memoize(new Table())
+      )
+      yield* CachemeTest.assertNotFresh(new Table())
+      yield* CachemeTest.assertFresh(eur)
+    }).pipe(Effect.provide(CachemeTest.layer()))
+  )
+
   it.effect("in a transaction it only computes, and invalidates when that commits", () =>
     Effect.gen(function* () {
       yield* Cacheme.set(eur, { rate: 1 })

@@ -6,7 +6,7 @@
  * |---|---|---|---|
  * | `peek` | throws | finds nothing | answers what was stored last, whatever happened since |
  * | `begin` | dies | waits until healed | begins at a position that nothing overtakes |
- * | `store` | dies | waits until healed | says that it has stored, and has not |
+ * | `store` | dies | stores, and says so when healed | says that it has stored, and has not |
  * | `invalidate` | dies | waits until healed | acknowledges, and has done nothing |
  */
 import * as Context from "effect/Context"
@@ -103,6 +103,7 @@ const make = (inner: Store["Service"]): Context.Context<FaultyStore | Store> => 
           lastStored.set(id, { exit: entry.exit, ids, expiresAt: Infinity, took: 0 })
         })
       )
+      if (is("store", "stall")) return Effect.tap(stored, healed.await)
       return disturbed("store", stored, () => Effect.succeed("stored"))
     }
   })

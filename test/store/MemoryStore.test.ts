@@ -1,5 +1,6 @@
 import { assert, describe, inject, it } from "@effect/vitest"
-import { Effect, Exit, Schema } from "effect"
+import { Clock, Effect, Exit, Schema } from "effect"
+import { TestClock } from "effect/testing"
 import { CachemeError, MemoryStore } from "../../src/index.ts"
 import { Store } from "../../src/Store.ts"
 import { compareWithModel, invalidation, row, Step, suite } from "./StoreSuite.ts"
@@ -88,6 +89,49 @@ describe("MemoryStore", () => {
         assert.strictEqual((yield* store.explain(row(2)))._tag, "Invalidated")
         assert.strictEqual((yield* store.explain(row(3)))._tag, "Fresh")
       }).pipe(Effect.provide(MemoryStore.layer({ capacity: 5000 })))
+  )
+
+  it.effect(
+    "a large store knows when an entry was first invalidated, though it has not looked at it since",
+    () =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        for (let id = 100; id < 1200; id++) yield* fill(store, id)
+        const keep = { aged: 0, invalidated: 100 }
+        const later = [{ tags: ["#a"] }, { keys: ["row:1"] }, { patterns: ["row:1"] }]
+        for (const second of later) {
+          const begun = yield* store.begin(row(1), ["row:1"])
+          const entry = { exit: Exit.succeed(1), tags: ["row:*", "#a", "#b"], timeToLive: Infinity, keep }
+          yield* begun.store(entry)
+          yield* begun.end
+          yield* store.invalidate(invalidation({ tags: ["#b"] }))
+          yield* TestClock.adjust(10)
+          yield* store.invalidate(invalidation(second))
+          yield* TestClock.adjust(20)
+          const { stale } = store.held(row(1), yield* Clock.Clock)
+          assert.strictEqual(stale?.invalidatedFor, 30, JSON.stringify(second))
+        }
+      }).pipe(Effect.provide(MemoryStore.layer()))
+  )
+
+  it.effect("an invalidated entry that may still be given does not go before its turn", () =>
+    Effect.gen(function* () {
+      for (const [invalidated, isHeld] of [
+        [100, true],
+        [0, false]
+      ] as const) {
+        const store = yield* MemoryStore.make({ capacity: 2 })
+        const keep = { aged: 0, invalidated }
+        const begun = yield* store.begin(row(1), ["row:1"])
+        yield* begun.store({ exit: Exit.succeed(1), tags: ["row:*", "#a"], timeToLive: Infinity, keep })
+        yield* begun.end
+        store.peek(row(1), yield* Clock.Clock)
+        yield* store.invalidate(invalidation({ tags: ["#a"] }))
+        yield* fill(store, 2)
+        yield* fill(store, 3)
+        assert.strictEqual(store.held(row(1), yield* Clock.Clock).stale !== undefined, isHeld)
+      }
+    })
   )
 
   it.effect("what it remembers for a lookup that never ends is bounded: such a lookup is refused", () =>

@@ -234,6 +234,18 @@ export const suite = (name: string, layer: Layer.Layer<Store, CachemeError>) => 
     )
 
     test(
+      "a position that was never told is none that anything can be stored with",
+      Effect.gen(function* () {
+        const store = yield* Store
+        yield* invalidate({ tags: ["#a"] })
+        const fill = yield* store.begin(row(1), own(1), 0)
+        const stored = yield* fill.store({ exit: Exit.succeed(1), tags: ["#a"], timeToLive: Infinity })
+        yield* fill.end
+        assert.strictEqual(stored, "overtaken")
+      })
+    )
+
+    test(
       "explains why a key is or is not answered",
       Effect.gen(function* () {
         const store = yield* Store

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, Logger, Schedule, Schema } from "effect"
 import { TestClock } from "effect/testing"
-import { Cacheme, Node } from "../../src/index.ts"
+import { Cacheme, Node, Tag } from "../../src/index.ts"
 import { CachemeTest, FaultyStore } from "../../src/testing/index.ts"
 
 class Total extends Node.Class<Total>()("total", {
@@ -141,6 +141,29 @@ describe("a store that stalls", () => {
         yield* FaultyStore.heal
         yield* Fiber.join(caller)
       }
+    }).pipe(Effect.provide(CachemeTest.layer()))
+  )
+
+  it.effect("between storing and saying so, nobody joins an answer that was invalidated meanwhile", () =>
+    Effect.gen(function* () {
+      class Fact extends Tag.Class<Fact>()("fact") {}
+      class Known extends Node.Class<Known>()("known", {
+        key: {},
+        value: Schema.Int,
+        valueTags: () => new Fact()
+      }) {}
+      const source = { value: 1 }
+      const ask = Effect.sync(() => source.value).pipe(Cacheme.memoize(new Known()))
+      yield* FaultyStore.inject("store", "stall")
+      const before = yield* fork(ask)
+      yield* settle
+      yield* Cacheme.invalidate(new Fact())
+      source.value = 2
+      const after = yield* fork(ask)
+      yield* settle
+      yield* FaultyStore.heal
+      assert.strictEqual(yield* Fiber.join(before), 1)
+      assert.strictEqual(yield* Fiber.join(after), 2)
     }).pipe(Effect.provide(CachemeTest.layer()))
   )
 
