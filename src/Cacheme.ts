@@ -22,7 +22,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { ownIds } from "./Appraisal.ts"
 import { answerAll, type BatchLookup, type BatchPolicy } from "./Batch.ts"
-import { CachemeError, InvalidValue, type LookupTimeout } from "./CachemeError.ts"
+import { CachemeError, InvalidValue } from "./CachemeError.ts"
 import * as Codec from "./Codec.ts"
 import type { Definition } from "./Definition.ts"
 import { absence, type Explanation, type Reason, type Stale, type Windows } from "./Entry.ts"
@@ -393,29 +393,34 @@ export type Memoized<A, E, R> = Effect.Effect<A, E, R | Cacheme>
 
 type Unscoped<A, E, R> = Effect.Effect<A, E, R> & WithoutScope<R>
 
-type NodeOverrides<N extends Node.Any> = Node.Overrides<N, Node.Value<N>, Node.Error<N>>
+type NodeOverrides<N extends Node.Any, T extends Duration.Input> = Node.Overrides<
+  N,
+  Node.Value<N>,
+  Node.Error<N>,
+  T
+>
 
 const memoize: {
-  <N extends Node.Any, const O extends NodeOverrides<N> = {}>(
+  <N extends Node.Any, T extends Duration.Input = never>(
     node: N,
-    overrides?: O & NodeOverrides<N>
+    overrides?: NodeOverrides<N, T>
   ): <A extends Node.AnswerOf<N>, E, R>(
     lookup: Unscoped<A, E, R>
-  ) => Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<O>, R>
+  ) => Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<T>, R>
   <
     V extends Node.AnySchema,
     Er extends Node.AnySchema = typeof import("effect/Schema").Never,
     T extends Duration.Input = never
   >(
-    oneOff: Node.OneOff<V, Er> & { readonly lookup?: Node.LookupOptions<T> | undefined }
+    oneOff: Node.OneOff<V, Er, T>
   ): <A extends Node.Answer<V>, E, R>(
     lookup: Unscoped<A, E, R>
-  ) => Memoized<V["Type"], E | Er["Type"] | TimeoutIf<T>, R>
-  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, const O extends NodeOverrides<N> = {}>(
+  ) => Memoized<V["Type"], E | Er["Type"] | Node.TimeoutOf<T>, R>
+  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, T extends Duration.Input = never>(
     lookup: Unscoped<A, E, R>,
     node: N,
-    overrides?: O & NodeOverrides<N>
-  ): Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<O>, R>
+    overrides?: NodeOverrides<N, T>
+  ): Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<T>, R>
   <
     V extends Node.AnySchema,
     A extends Node.Answer<V>,
@@ -425,8 +430,8 @@ const memoize: {
     T extends Duration.Input = never
   >(
     lookup: Unscoped<A, E, R>,
-    oneOff: Node.OneOff<V, Er> & { readonly lookup?: Node.LookupOptions<T> | undefined }
-  ): Memoized<V["Type"], E | Er["Type"] | TimeoutIf<T>, R>
+    oneOff: Node.OneOff<V, Er, T>
+  ): Memoized<V["Type"], E | Er["Type"] | Node.TimeoutOf<T>, R>
 } = dual(
   (args) => Effect.isEffect(args[0]),
   (lookup: Any, question: Node.Any | Node.OneOff<any, any>, overrides?: Node.Overrides) => {
@@ -438,8 +443,6 @@ const memoize: {
     return Cacheme.use((cacheme) => cacheme.answer(question, lookup, overrides))
   }
 )
-
-type TimeoutIf<T> = [T] extends [never] ? never : LookupTimeout
 
 const checkOverridesUnsafe = (
   node: Node.Any | Node.ClassAny,
@@ -457,12 +460,12 @@ const fn = <
   E,
   R,
   T extends Duration.Input = never,
-  const O extends Node.Overrides<Key.Type<F>, V["Type"], Er["Type"]> = {}
+  T2 extends Duration.Input = never
 >(
   node: Node.NodeClass<any, F, V, Er, T>,
   lookup: (key: Key.Type<F>) => Unscoped<A, E, R>,
-  overrides?: O & Node.Overrides<Key.Type<F>, V["Type"], Er["Type"]>
-): ((key: Key.Input<F>) => Memoized<V["Type"], E | Er["Type"] | TimeoutIf<T> | Node.TimeoutOf<O>, R>) => {
+  overrides?: Node.Overrides<Key.Type<F>, V["Type"], Er["Type"], T2>
+): ((key: Key.Input<F>) => Memoized<V["Type"], E | Er["Type"] | Node.TimeoutOf<T | T2>, R>) => {
   checkOverridesUnsafe(node, overrides)
   return (input) => {
     const key = new node(input)
@@ -476,17 +479,14 @@ const fn = <
   }
 }
 
-const getAll = <
-  N extends Node.Any,
-  A extends Node.AnswerOf<N>,
-  E,
-  R,
-  const O extends NodeOverrides<N> & { readonly absent?: Duration.Input | undefined } = {}
->(
+interface BatchOptions<N extends Node.Any, T extends Duration.Input>
+  extends NodeOverrides<N, T>, Pick<BatchPolicy, "absent"> {}
+
+const getAll = <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, T extends Duration.Input = never>(
   nodes: Iterable<N>,
   lookup: (missing: ReadonlyArray<N>) => Unscoped<Iterable<readonly [N, A]>, E, R>,
-  options?: O & NodeOverrides<N> & { readonly absent?: Duration.Input | undefined }
-): Memoized<ReadonlyArray<Option.Option<Node.Value<N>>>, E | TimeoutOfNode<N> | Node.TimeoutOf<O>, R> => {
+  options?: BatchOptions<N, T>
+): Memoized<ReadonlyArray<Option.Option<Node.Value<N>>>, E | TimeoutOfNode<N> | Node.TimeoutOf<T>, R> => {
   const asked = [...nodes]
   if (options !== undefined) Node.assertOptionsUnsafe("Cacheme.getAll", options)
   return Cacheme.use((cacheme) => cacheme.answerAll(asked, lookup as BatchLookup<E, R>, options)) as any
@@ -511,16 +511,10 @@ const ask = <N extends Node.Any, E, R>(
   return Effect.request(question, resolver)
 }
 
-const resolver = <
-  N extends Node.Any,
-  A extends Node.AnswerOf<N>,
-  E,
-  R,
-  const O extends NodeOverrides<N> & { readonly absent?: Duration.Input | undefined } = {}
->(
+const resolver = <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, T extends Duration.Input = never>(
   lookup: (missing: ReadonlyArray<N>) => Unscoped<Iterable<readonly [N, A]>, E, R>,
-  options?: O & NodeOverrides<N> & { readonly absent?: Duration.Input | undefined }
-): RequestResolver.RequestResolver<Question<N, E | TimeoutOfNode<N> | Node.TimeoutOf<O>, R>> =>
+  options?: BatchOptions<N, T>
+): RequestResolver.RequestResolver<Question<N, E | TimeoutOfNode<N> | Node.TimeoutOf<T>, R>> =>
   RequestResolver.make((entries) =>
     Effect.forEach(
       alike(entries),
@@ -565,17 +559,17 @@ const peek = <N extends Node.Any>(
   Cacheme.use((cacheme) => cacheme.peek(node))
 
 const refresh: {
-  <N extends Node.Any, const O extends NodeOverrides<N> = {}>(
+  <N extends Node.Any, T extends Duration.Input = never>(
     node: N,
-    overrides?: O & NodeOverrides<N>
+    overrides?: NodeOverrides<N, T>
   ): <A extends Node.AnswerOf<N>, E, R>(
     lookup: Unscoped<A, E, R>
-  ) => Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<O>, R>
-  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, const O extends NodeOverrides<N> = {}>(
+  ) => Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<T>, R>
+  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, T extends Duration.Input = never>(
     lookup: Unscoped<A, E, R>,
     node: N,
-    overrides?: O & NodeOverrides<N>
-  ): Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<O>, R>
+    overrides?: NodeOverrides<N, T>
+  ): Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<T>, R>
 } = dual(
   (args) => Effect.isEffect(args[0]),
   (lookup: Any, node: Node.Any, overrides?: Node.Overrides) => {
@@ -738,7 +732,8 @@ export class Cacheme extends Context.Service<Cacheme, Service>()("cacheme/Cachem
    *
    * **Gotchas**
    *
-   * `softTimeout` gives stale answers only if there is one for every missing key.
+   * `softTimeout` gives stale answers only if there is one for every missing key. How the lookup is run is decided by
+   * the first missing node, should they be of several classes.
    *
    * **Example** (Books by their ids, with one query)
    *

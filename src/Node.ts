@@ -89,17 +89,17 @@ export interface NodeLookupOptions<T extends Duration.Input = Duration.Input> ex
 }
 
 /** What a single call may decide differently from its node. */
-export interface Overrides<K = any, A = any, E = any> {
+export interface Overrides<K = any, A = any, E = any, T extends Duration.Input = Duration.Input> {
   readonly timeToLive?: TimeToLive<K, A, E> | undefined
   readonly stale?: StaleOptions | undefined
   readonly refresh?: RefreshOptions | undefined
-  readonly lookup?: LookupOptions | undefined
+  readonly lookup?: LookupOptions<T> | undefined
   readonly skip?: boolean | ((key: K) => boolean) | undefined
   readonly on?: Callbacks<K, A> | undefined
 }
 
-/** The error that a `lookup.timeout` adds. */
-export type TimeoutOf<O> = O extends { readonly lookup: { readonly timeout: {} } } ? LookupTimeout : never
+/** The error that a `lookup.timeout` of type `T` adds: none if there is none. */
+export type TimeoutOf<T> = [T] extends [never] ? never : LookupTimeout
 
 /** The options of a node: see {@link Class}. */
 export interface Options<F extends Key.Fields, V extends AnySchema, E extends AnySchema> extends Overrides<
@@ -436,11 +436,11 @@ export const isNode = (u: unknown): u is Any => typeof u === "object" && u !== n
 export const isClass = (u: unknown): u is ClassAny => typeof u === "function" && TypeId in u
 
 /** A question asked in one place only, identified by a string. */
-export interface OneOff<V extends AnySchema, E extends AnySchema = Schema.Never> extends Overrides<
-  string,
-  V["Type"],
-  E["Type"]
-> {
+export interface OneOff<
+  V extends AnySchema,
+  E extends AnySchema = Schema.Never,
+  T extends Duration.Input = Duration.Input
+> extends Overrides<string, V["Type"], E["Type"], T> {
   readonly key: string
   readonly value: V
   readonly error?: E | undefined

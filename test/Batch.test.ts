@@ -232,7 +232,8 @@ describe("getAll", () => {
       const counts: Array<number> = []
       while (callers.some((caller) => caller.pollUnsafe() === undefined)) {
         counts.push(library.gates.length)
-        for (const gate of [...library.gates]) yield* Deferred.succeed(gate, undefined)
+        const open = library.gates.slice()
+        for (const gate of open) yield* Deferred.succeed(gate, undefined)
         yield* settle
       }
       for (const caller of callers) assert.strictEqual(yield* Fiber.join(caller), "down")

@@ -334,6 +334,25 @@ describe("the windows", () => {
     }).pipe(Effect.provide(CachemeTest.layer()))
   )
 
+  it.effect("an option that is none does not compile", () =>
+    Effect.sync(() => {
+      const lookup = Effect.succeed(1)
+      const asks = [
+        // @ts-expect-error no such option
+        lookup.pipe(Cacheme.memoize(offer, { timeToLve: "1 second" })),
+        // @ts-expect-error no such window
+        lookup.pipe(Cacheme.memoize(offer, { stale: { always: true } })),
+        // @ts-expect-error turns belong to the node
+        Cacheme.memoize(lookup, offer, { lookup: { concurrency: 1 } }),
+        // @ts-expect-error no such option
+        Cacheme.getAll([offer], () => Effect.succeed([]), { absnt: "1 second" }),
+        // @ts-expect-error no such option
+        lookup.pipe(Cacheme.memoize({ key: "a", value: Schema.Int, lookup: { tmeout: 1 } }))
+      ]
+      assert.lengthOf(asks, 5)
+    })
+  )
+
   it.effect("a bad one is an error that names it", () =>
     Effect.gen(function* () {
       const node = yield* Effect.flip(

@@ -52,8 +52,8 @@ export interface Options {
   /**
    * How many bytes its entries take at most, such as "64 MiB"; default unlimited. An estimate: the walk over each value
    * counts 16 bytes and 2 per character for a text, 8 for a number, 24 for an object or array and 8 for each of its
-   * places; 256 bytes are added for the entry and 8 for each of its tags. A value shared by several entries is counted
-   * for each. An answer larger than all this is not stored.
+   * places (32 in a Map or Set), and the bytes of a buffer; 256 are added for the entry, and 8 for each of its tags. A
+   * value shared by several entries is counted for each. An answer larger than all this is not stored.
    */
   readonly bytes?: ByteSize.Input | undefined
 }

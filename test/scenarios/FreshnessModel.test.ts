@@ -230,7 +230,7 @@ const perform = (world: World, step: Step) =>
             Effect.map(world.lookUp(missing.map(({ id }) => id)), (numbers) =>
               missing.map((node, i) => [node, { lookup: numbers[i]! }] as const)
             ),
-          policies[step.policy] as Node.Overrides
+          policies[step.policy]
         )
         const answers = Effect.map(all, (found) => found.map((answer) => Option.getOrThrow(answer).lookup))
         yield* read(asked, step.policy, false, answers)

@@ -98,13 +98,17 @@ describe("MemoryStore", () => {
         const store = yield* Store
         for (let id = 100; id < 1200; id++) yield* fill(store, id)
         const keep = { aged: 0, invalidated: 100 }
-        const later = [{ tags: ["#a"] }, { keys: ["row:1"] }, { patterns: ["row:1"] }]
-        for (const second of later) {
+        for (const [first, second] of [
+          ["#a", { tags: ["#b"] }],
+          ["#b", { tags: ["#a"] }],
+          ["#a", { keys: ["row:1"] }],
+          ["#b", { patterns: ["row:1"] }]
+        ] as const) {
           const begun = yield* store.begin(row(1), ["row:1"])
           const entry = { exit: Exit.succeed(1), tags: ["row:*", "#a", "#b"], timeToLive: Infinity, keep }
           yield* begun.store(entry)
           yield* begun.end
-          yield* store.invalidate(invalidation({ tags: ["#b"] }))
+          yield* store.invalidate(invalidation({ tags: [first] }))
           yield* TestClock.adjust(10)
           yield* store.invalidate(invalidation(second))
           yield* TestClock.adjust(20)

@@ -12,8 +12,7 @@ class Total extends Node.Class<Total>()("total", {
 
 class Source {
   value = 1
-  readonly ask = (of: number, options?: Node.Overrides) =>
-    Effect.sync(() => this.value).pipe(Cacheme.memoize(new Total({ of }), options))
+  readonly ask = (of: number) => Effect.sync(() => this.value).pipe(Cacheme.memoize(new Total({ of })))
 }
 
 const fork = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
