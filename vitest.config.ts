@@ -2,11 +2,19 @@ import { defineConfig } from "vitest/config"
 
 export default defineConfig(({ mode }) => ({
   test: {
-    // `npm run test:full`: the long histories.
-    provide: { isFull: mode === "full" },
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/globalSetup.ts"],
+    // `npm run test:full`: the long histories.
+    provide: { isFull: mode === "full" },
     testTimeout: 20_000,
-    hookTimeout: 60_000
+    hookTimeout: 60_000,
+    // Everything must hold with the shortcut of a hit (src/Hit.ts), and without it.
+    projects: [
+      { extends: true, test: { name: "with the shortcut" } },
+      {
+        extends: true,
+        test: { name: "without", setupFiles: ["test/support/withoutShortcut.ts"], exclude: ["test/docs/**"] }
+      }
+    ]
   }
 }))

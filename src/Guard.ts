@@ -52,7 +52,15 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
 
   return Store.of({
     label: store.label,
-    peek: (node, now) => attempt("peek", () => store.peek(node, now), undefined),
+    peek: (node, now) => {
+      // Without a function to call: this is the hit.
+      try {
+        return store.peek(node, now)
+      } catch (error) {
+        note("peek", error)
+        return undefined
+      }
+    },
     held: (node, now) => attempt("held", () => store.held(node, now), { miss: "absent", stale: undefined }),
     begin: (node, known, since) =>
       Effect.andThen(

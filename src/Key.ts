@@ -48,6 +48,8 @@ export interface Spelling {
   readonly fields: ReadonlyArray<string>
   /** Fails with `InvalidKey`, naming the first field that is wrong, unless the input makes a key. */
   readonly checkUnsafe: (input: unknown) => void
+  /** True when a key, which is right, can be seen to be short enough without writing it. */
+  readonly isShort: (key: any) => boolean
   /** The parts joined by ":", without the name. */
   readonly text: (key: any, fields?: ReadonlyArray<string>) => string
   /** The only field's own value when it is a string, number or bigint; otherwise the text. */
@@ -63,6 +65,19 @@ type Kind = "string" | "number" | "bigint" | "boolean" | "json"
 export const spelling = (owner: string, fields: Fields): Spelling => {
   const names = Object.keys(fields)
   const parts = names.map((name) => partOf(owner, name, fields[name]!))
+  const predicates = new Map(names.map((name) => [name, predicateOf(Schema.toType(fields[name]!).ast)]))
+  const isKnown = [...predicates.values()].every((predicate) => predicate !== undefined)
+  /** Sees at once that an input is right, where its fields are of kinds that are told by a look; never wrongly. */
+  const isRight = (input: any): boolean => {
+    if (typeof input !== "object" || input === null) return false
+    let count = 0
+    for (const name in input) {
+      const predicate = predicates.get(name)
+      if (predicate === undefined || !predicate(input[name])) return false
+      count++
+    }
+    return count === names.length
+  }
   const decode = Schema.decodeUnknownExit(Schema.toType(Schema.Struct(fields as Schema.Struct.Fields)), {
     onExcessProperty: "error"
   })
@@ -79,9 +94,21 @@ export const spelling = (owner: string, fields: Fields): Spelling => {
     fields: names,
     text,
     checkUnsafe(input) {
+      if (isKnown && isRight(input)) return
       const exit = decode(input ?? {})
       if (Exit.isSuccess(exit)) return
       throw new CachemeError({ reason: invalidKey(owner, fields, input, exit.cause) })
+    },
+    isShort(key) {
+      // A character takes at most three bytes, also where it is escaped; a number at most 24.
+      let bytes = owner.length
+      for (const name of names) {
+        const value = key[name]
+        if (typeof value === "string") bytes += value.length * 3
+        else if (typeof value !== "number" && typeof value !== "boolean") return false
+        bytes += 25
+      }
+      return bytes <= maxBytes
     },
     raw: primitive ? (key) => (key[only] === 0 ? 0 : key[only]) : (key) => text(key),
     write: primitive ? single.write : String,
@@ -105,7 +132,7 @@ const invalidKey = (
   input: unknown,
   cause: Cause.Cause<Schema.SchemaError>
 ): InvalidKey => {
-  const given = (input ?? {}) as Record<string, unknown>
+  const given = (typeof input === "object" && input !== null ? input : {}) as Record<string, unknown>
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
   const missing = Object.keys(fields).find((name) => !(name in given))
   const unknown = Object.keys(given).find((name) => !(name in fields))
@@ -190,5 +217,26 @@ const kindOf = (ast: SchemaAST.AST): Kind => {
     }
     default:
       return "json"
+  }
+}
+
+/** A test that accepts only what the schema accepts, for the schemas that are told by a look. */
+const predicateOf = (ast: SchemaAST.AST): ((value: unknown) => boolean) | undefined => {
+  const [check, ...more] = (ast.checks ?? []).map(
+    ({ annotations }) =>
+      (annotations as { readonly representation?: { readonly id?: string } })?.representation?.id
+  )
+  if (more.length > 0 || ast.encoding !== undefined) return undefined
+  switch (ast._tag) {
+    case "Number":
+      if (ast.checks === undefined) return (value) => typeof value === "number"
+      if (check === "effect/schema/isInt") return Number.isSafeInteger
+      return check === "effect/schema/isFinite" ? Number.isFinite : undefined
+    case "String":
+      return ast.checks === undefined ? (value) => typeof value === "string" : undefined
+    case "Boolean":
+      return ast.checks === undefined ? (value) => typeof value === "boolean" : undefined
+    default:
+      return undefined
   }
 }

@@ -137,6 +137,8 @@ export interface NodeDefinition
   readonly id: (key: any) => string
   /** The keys of the nodes that this one's key lies within, outermost first. */
   readonly ancestorIds: (key: any) => ReadonlyArray<string>
+  /** The raw key of a key. */
+  readonly raw: (key: any) => Key.Raw
   /** The raw key of a canonical one, or `undefined` if it is not a key of this node; and back. */
   readonly parse: (id: string) => Key.Raw | undefined
   readonly write: (raw: Key.Raw) => string
@@ -258,7 +260,8 @@ const makeClass = (definition: NodeDefinition) => {
     static readonly [TypeId] = definition
     constructor(input: unknown) {
       spelling.checkUnsafe(input)
-      Object.assign(this, input)
+      const given = (input ?? {}) as Record<string, unknown>
+      for (const field of spelling.fields) (this as Record<string, unknown>)[field] = given[field]
       assertLengthUnsafe(definition, this)
     }
     get [TypeId](): NodeDefinition {
@@ -288,9 +291,8 @@ const makeClass = (definition: NodeDefinition) => {
 }
 
 const assertLengthUnsafe = (definition: NodeDefinition, key: object): void => {
-  const values = Object.values(key)
-  // A few numbers can never be too long: their text is not built just to be measured.
-  if (values.length <= 20 && values.every((value) => typeof value === "number")) return
+  // The fields of the keys it lies within are its own, but their names come on top.
+  if (definition.within === undefined && definition.spelling.isShort(key)) return
   const id = definition.id(key)
   if (Key.isTooLong(id)) {
     throw new CachemeError({
@@ -342,11 +344,12 @@ const define = (
     ancestorIds: parent === undefined ? () => [] : (key) => [...parent.ancestorIds(key), parent.id(key)],
     ...(parent === undefined && spelling.fields.length === 1
       ? {
+          raw: spelling.raw,
           parse: (text) =>
             text.startsWith(`${name}:`) ? spelling.parse(text.slice(name.length + 1)) : undefined,
           write: (raw) => `${name}:${spelling.write(raw)}`
         }
-      : { parse: (text) => text, write: String }),
+      : { raw: id, parse: (text) => text, write: String }),
     parts: () => ({
       ...Object.fromEntries(
         Object.entries(options.key).map(([field, schema]) => [
@@ -377,12 +380,7 @@ export const isKeyId = (id: string): boolean =>
   !id.startsWith("#") && !id.startsWith("@") && !id.endsWith(":*")
 
 /** The raw key that a memory store files an entry under: the field itself where one primitive field makes the key. */
-export const rawKey = (node: Any): Key.Raw => {
-  const definition = node[TypeId]
-  return definition.within === undefined && definition.spelling.fields.length === 1
-    ? definition.spelling.raw(node)
-    : definition.id(node)
-}
+export const rawKey = (node: Any): Key.Raw => node[TypeId].raw(node)
 
 /** Throws `InvalidDefinition`, naming the option, unless all times, numbers and schedules are what they must be. */
 export const assertOptionsUnsafe = (owner: string, options: Overrides): void => {

@@ -17,6 +17,8 @@ export interface Profile {
   readonly counters: Counters
   /** One permit for each lookup that may run at once, if they are limited. */
   readonly turns: Semaphore.Semaphore | undefined
+  /** True when a hit of it is all there is to do: nothing to skip, to tell or to look up early. */
+  readonly isPlain: boolean
   /** The windows of calls that do not say. */
   readonly freshness: Freshness.Freshness
 }
@@ -52,6 +54,11 @@ export class Profiles {
       definition,
       counters: earlier?.counters ?? new Counters(),
       turns: earlier?.turns ?? (concurrency === undefined ? undefined : Semaphore.makeUnsafe(concurrency)),
+      isPlain:
+        this.#settings.enabled &&
+        definition.skip === undefined &&
+        definition.on?.hit === undefined &&
+        definition.refresh?.ahead === undefined,
       freshness: Freshness.make([definition.stale, this.#settings.stale])
     }
     this.#met.set(definition, profile)

@@ -31,6 +31,7 @@ const layers: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArr
       "Freshness.ts",
       "freeze.ts",
       "Guard.ts",
+      "Hit.ts",
       "Invalidator.ts",
       "Lookup.ts",
       "Lookups.ts",

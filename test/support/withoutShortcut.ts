@@ -1,0 +1,4 @@
+/** Sends every hit the longer way. */
+import { shortcut } from "../../src/Hit.ts"
+
+shortcut.isOn = false
