@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Context, Effect, Exit, Fiber, Layer, Option, Schema, Tracer } from "effect"
+import { Cause, Context, Effect, Exit, Fiber, Layer, Option, PrimaryKey, Schema, Tracer } from "effect"
 import { TestClock } from "effect/testing"
 import { Cacheme, MemoryStore, Node, Tag } from "../src/index.ts"
 
@@ -216,13 +216,13 @@ describe("the look at a key", () => {
       key: { a: Schema.Int, b: Schema.String },
       value: Schema.Int
     }) {}
-    assert.strictEqual(String(new Two({ a: 1, b: "x" })), "two:1:x")
+    assert.strictEqual(PrimaryKey.value(new Two({ a: 1, b: "x" })), "two:1:x")
     for (const wrong of [{ a: 1 }, { a: 1, b: "x", c: 2 }, { a: "1", b: "x" }, null, 7, "two"])
       assert.throws(() => new Two(wrong as never), /node "two": field/)
     const inherited = Object.create({ a: 1, b: "x" }) as { a: number; b: string }
     let text: string
     try {
-      text = String(new Two(inherited))
+      text = PrimaryKey.value(new Two(inherited))
     } catch (error) {
       text = (error as Error).message
     }
