@@ -22,6 +22,7 @@ import {
   isDueEarly,
   isUsable,
   type Lookups,
+  markStale,
   orAfter,
   told,
   type Trip
@@ -140,6 +141,7 @@ class Batch {
       if (isUsable(held.stale, profiles.freshnessOf(node, policy).atOnce, true)) {
         this.#hit(node, place, this.#lookups.giveStale(node, held.stale, this.#fiber))
         this.#refreshed.set(flightKey(node), node)
+        this.#callbacks.push(markStale)
         continue
       }
       ask(this.#wanted, node, place)
@@ -165,16 +167,19 @@ class Batch {
     const stale = (key: string, node: Node.Any): Stale | undefined =>
       lookups.usableNow(node, this.#fiber, lookups.profiles.freshnessOf(node, this.#policy).onError, true)
     const answered = Effect.flatMap(this.#fly(nodes, this.#fiber.getRef(CurrentCrew), false), (landings) => {
+      let isStale = false
       for (const [key, { exit, isAnswer, ids }] of landings) {
         const node = nodes.get(key)!
         const instead = isAnswer || !hasFailed(exit) ? undefined : stale(key, node)
-        if (instead !== undefined) this.#give(key, lookups.giveStale(node, instead, this.#fiber))
-        else if (isAnswer) {
+        if (instead !== undefined) {
+          isStale = true
+          this.#give(key, lookups.giveStale(node, instead, this.#fiber))
+        } else if (isAnswer) {
           handUp(this.#fiber, ids)
           this.#give(key, exit)
         } else return exit
       }
-      return Effect.void
+      return isStale ? markStale : Effect.void
     })
     const [first] = nodes.values()
     const soft = this.#policy.lookup?.softTimeout ?? first![Node.TypeId].lookup?.softTimeout
@@ -182,9 +187,10 @@ class Batch {
     return orAfter(answered, soft, () => {
       const instead = [...nodes].map(([key, node]) => [key, node, stale(key, node)] as const)
       if (instead.some(([, , found]) => found === undefined)) return undefined
-      return Effect.map(this.#refreshSoon(nodes), () => {
+      return Effect.flatMap(this.#refreshSoon(nodes), () => {
         for (const [key, node, found] of instead)
           this.#give(key, lookups.giveStale(node, found!, this.#fiber))
+        return markStale
       })
     })
   }

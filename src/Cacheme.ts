@@ -177,7 +177,7 @@ const make = Effect.fnUntraced(function* (
     const tell = (policy?.on ?? node[Node.TypeId].on)?.hit
     const answered = Effect.andThen(
       lookups.refreshSoon(node, lookup, policy),
-      lookups.giveStale(node, stale, fiber)
+      lookups.answerStale(node, stale, fiber)
     )
     return tell === undefined || Exit.isFailure(stale.exit)
       ? answered
@@ -198,7 +198,7 @@ const make = Effect.fnUntraced(function* (
       lookups.fly(node, lookup, policy, fiber.getRef(CurrentCrew)),
       ({ exit, isAnswer, ids }) => {
         const stale = isAnswer || !hasFailed(exit) ? undefined : fallback()
-        if (stale !== undefined) return lookups.giveStale(node, stale, fiber)
+        if (stale !== undefined) return lookups.answerStale(node, stale, fiber)
         handUp(fiber, ids)
         return exit
       }
@@ -211,7 +211,10 @@ const make = Effect.fnUntraced(function* (
             const stale = fallback()
             return (
               stale &&
-              Effect.andThen(lookups.refreshSoon(node, lookup, policy), lookups.giveStale(node, stale, fiber))
+              Effect.andThen(
+                lookups.refreshSoon(node, lookup, policy),
+                lookups.answerStale(node, stale, fiber)
+              )
             )
           })
     const tell = (policy?.on ?? node[Node.TypeId].on)?.miss

@@ -12,8 +12,8 @@
  * - not for a call with options of its own, nor for a node with `skip`, `on.hit` or `refresh.ahead`;
  * - not inside a transaction, whose rows may be others, nor inside a recording lookup, whose tags must be handed up;
  * - not a failure, nor a stale answer;
- * - under `yield*`, not while a tracer watches, and not each 32nd time: then the run loop takes its turn, in which a
- *   fiber that only hits is interrupted and lets others run.
+ * - under `yield*`, not each 32nd time: then the run loop takes its turn, in which a fiber that only hits is interrupted
+ *   and lets others run.
  *
  * What a context says (which cache, which clock, transaction, recorder) is worked out once and kept until another
  * context is seen: a Context never changes.
@@ -81,7 +81,7 @@ export const make = (
       [Symbol.iterator](this: Effect.Effect<any, any, any> & Memoized) {
         // The count of operations is the fiber's own, by which it knows when to let others run.
         const fiber = Fiber.getCurrent() as (Fiber.Fiber<any, any> & { currentOpCount: number }) | undefined
-        if (fiber !== undefined && fiber.cache.tracer === undefined && (++fiber.currentOpCount & 31) !== 0) {
+        if (fiber !== undefined && (++fiber.currentOpCount & 31) !== 0) {
           const found = find(fiber, this.node)
           if (found !== undefined) return new Done((found.exit as { readonly value?: unknown }).value)
         }

@@ -290,12 +290,17 @@ export class Lookups {
 
   // ------------------------------------------------------------------------------------------------------- stale
 
-  /** Gives a stale answer. */
+  /** Gives a stale answer: it is counted, and what rests on it cannot be stored. */
   giveStale(node: Node.Any, stale: Stale, fiber: Fiber.Fiber<any, any>): Exit.Exit<any, any> {
     this.profiles.ofUnsafe(node[Node.TypeId]).counters.stale++
     // An answer that rests on a stale one is never kept as fresh.
     fiber.getRef(CurrentRecorder)?.addUnknown()
     return stale.exit
+  }
+
+  /** Gives a stale answer, and tells the caller's span, if there is one. */
+  answerStale(node: Node.Any, stale: Stale, fiber: Fiber.Fiber<any, any>): Effect.Effect<any, any> {
+    return Effect.andThen(markStale, this.giveStale(node, stale, fiber))
   }
 
   /** The stale answer that may be given now, if there is one. */
@@ -309,6 +314,9 @@ export class Lookups {
     return isUsable(stale, windows, isBatch) ? stale : undefined
   }
 }
+
+/** Tells the caller's span, if there is one, that it was given a stale answer. */
+export const markStale: Effect.Effect<void> = Effect.annotateCurrentSpan("cacheme.stale", true)
 
 const fates: Record<Stored, string> = {
   stored: "stored",

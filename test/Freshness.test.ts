@@ -295,6 +295,56 @@ describe("stale.ifError", () => {
   )
 })
 
+describe("a stale answer", () => {
+  it.effect("is told apart in the caller's span, however it came about", () =>
+    Effect.gen(function* () {
+      const stale = { whileRevalidate: "1 second", ifError: "1 hour" } as const
+      const policy = { stale, lookup: { softTimeout: "1 second" } } as const
+      const marks: Array<unknown> = []
+      const marked = <A, E, R>(self: Effect.Effect<A, E, R>) =>
+        self.pipe(
+          Effect.tap(() =>
+            Effect.map(Effect.currentSpan, (span) => marks.push(span.attributes.get("cacheme.stale")))
+          ),
+          Effect.asVoid,
+          Effect.withSpan("caller")
+        )
+      const answering = (lookup: Effect.Effect<number, string>) => [
+        marked(lookup.pipe(Cacheme.memoize(offer, policy))),
+        marked(
+          Cacheme.getAll(
+            [offer],
+            (missing) => Effect.map(lookup, (n) => missing.map((node) => [node, n] as const)),
+            policy
+          )
+        )
+      ]
+      const store = Effect.succeed(1).pipe(Cacheme.refresh(offer, policy))
+      yield* store
+      yield* Effect.all(answering(Effect.succeed(2)))
+      assert.deepStrictEqual(marks.splice(0), [undefined, undefined])
+      for (const ask of answering(Effect.succeed(3))) {
+        yield* store
+        yield* TestClock.adjust("10 seconds")
+        yield* ask
+      }
+      for (const ask of answering(Effect.fail("down"))) {
+        yield* store
+        yield* TestClock.adjust("20 seconds")
+        yield* ask
+      }
+      for (const ask of answering(Effect.never)) {
+        yield* store
+        yield* TestClock.adjust("20 seconds")
+        const asked = yield* fork(ask)
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(asked)
+      }
+      assert.deepStrictEqual(marks, Array(6).fill(true))
+    }).pipe(Effect.provide(CachemeTest.layer()))
+  )
+})
+
 describe("the windows", () => {
   class Wide extends Node.Class<Wide>()("wide", {
     key: {},
@@ -426,6 +476,25 @@ describe("refresh", () => {
         assert.strictEqual(yield* ask, 2)
         assert.strictEqual(runs, 2)
       }).pipe(Effect.provide(CachemeTest.layer()), Random.withSeed("ahead"))
+  )
+
+  it.effect("ahead may be the node's", () =>
+    Effect.gen(function* () {
+      let runs = 0
+      class Early extends Node.Class<Early>()("early", {
+        key: {},
+        value: Schema.Int,
+        timeToLive: "10 seconds",
+        refresh: { ahead: 1e9 }
+      }) {}
+      const ask = Effect.suspend(() => Effect.as(Effect.sleep(1), ++runs)).pipe(Cacheme.memoize(new Early()))
+      const first = yield* fork(ask)
+      yield* TestClock.adjust(1)
+      yield* Fiber.join(first)
+      assert.strictEqual(yield* ask, 1)
+      yield* TestClock.adjust(1)
+      assert.isAbove(runs, 1)
+    }).pipe(Effect.provide(CachemeTest.layer()))
   )
 
   it.effect("ahead follows the paper's rule", () =>

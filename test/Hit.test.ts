@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Context, Effect, Exit, Fiber, Layer, Option, PrimaryKey, Schema, Tracer } from "effect"
+import { Cause, Context, Effect, Exit, Fiber, Layer, Option, PrimaryKey, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { Cacheme, MemoryStore, Node, Tag } from "../src/index.ts"
 
@@ -121,22 +121,37 @@ describe("a hit", () => {
     }).pipe(Effect.provide(TestCache))
   )
 
-  it.effect("while a tracer watches takes the way that it sees", () =>
+  it.effect("is no failure: a cached one fails in a generator too", () =>
     Effect.gen(function* () {
-      let spans = 0
-      const tracer = Tracer.make({
-        span: (options) => {
-          spans++
-          return new Tracer.NativeSpan(options)
-        }
+      class Gone extends Schema.TaggedError<Gone>()("Gone", {}) {}
+      class Thing extends Node.Class<Thing>()("thing", { key: {}, value: Schema.Int, error: Gone }) {}
+      const ask = Effect.fail(new Gone()).pipe(Cacheme.memoize(new Thing()))
+      const failing = Effect.gen(function* () {
+        yield* ask
+        return "went on"
       })
-      yield* square({ of: 8 })
-      const traced = Effect.gen(function* () {
-        return yield* square({ of: 8 })
-      }).pipe(Effect.withSpan("outer"), Effect.withTracer(tracer))
-      assert.strictEqual(yield* traced, 64)
-      assert.strictEqual(spans, 1)
+      yield* Effect.exit(failing)
+      assert.instanceOf(yield* Effect.flip(failing), Gone)
+      yield* Cacheme.getAll([new Square({ of: 10 })], () => Effect.succeed([]), { absent: "1 minute" })
+      assert.strictEqual(yield* square({ of: 10 }), 100)
     }).pipe(Effect.provide(TestCache))
+  )
+
+  it.effect("is none where the node skips the cache now, or the cache is switched off", () =>
+    Effect.gen(function* () {
+      let skips = false
+      class Moody extends Node.Class<Moody>()("moody", { key: {}, value: Schema.Int, skip: () => skips }) {}
+      let runs = 0
+      const ask = Effect.sync(() => ++runs).pipe(Cacheme.memoize(new Moody()))
+      assert.deepStrictEqual([yield* ask, yield* ask], [1, 1])
+      skips = true
+      assert.strictEqual(yield* ask, 2)
+      skips = false
+      const off = Effect.gen(function* () {
+        return yield* ask
+      }).pipe(Effect.provide(Cacheme.layer({ enabled: false })))
+      assert.deepStrictEqual([yield* off, yield* ask], [3, 1])
+    }).pipe(Effect.provide(Cacheme.layer().pipe(Layer.provideMerge(MemoryStore.layer()))))
   )
 })
 
@@ -173,7 +188,11 @@ describe("the look at a key", () => {
     finite: Schema.Finite,
     string: Schema.String,
     boolean: Schema.Boolean,
-    brand: Schema.Int.pipe(Schema.brand("Id"))
+    brand: Schema.Int.pipe(Schema.brand("Id")),
+    positive: Schema.Int.check(Schema.isGreaterThan(0)),
+    literal: Schema.Literals(["", "1", true]),
+    text: Schema.NumberFromString,
+    short: Schema.NonEmptyString
   }
   const values: ReadonlyArray<unknown> = [
     0,
@@ -227,6 +246,17 @@ describe("the look at a key", () => {
       text = (error as Error).message
     }
     assert.match(text, /two:1:x|node "two": field/)
+  })
+
+  it("counts the names of the keys that a key lies within", () => {
+    const Parent = Node.Class<any>()("p".repeat(100), { key: { of: Schema.String }, value: Schema.Int })
+    const Child = Node.Class<any>()("c".repeat(100), {
+      key: { of: Schema.String },
+      value: Schema.Int,
+      within: Parent
+    })
+    assert.doesNotThrow(() => new Child({ of: "€".repeat(270) } as never))
+    assert.throws(() => new Child({ of: "€".repeat(290) } as never), /at most 1024 bytes/)
   })
 
   it("keeps keys within their length", () => {
