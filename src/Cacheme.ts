@@ -472,9 +472,12 @@ const memoizeWith = (
 /** Effects of a node without options of their call: those that can be hits at once. */
 const memoized = Hit.make(
   (context) => Context.getOrUndefined(context as Context.Context<Cacheme>, Cacheme)?.["~hit"],
-  ({ node, lookup }) => {
+  ({ node, lookup }, fiber) => {
     const effect: Any = Effect.isEffect(lookup) ? lookup : Effect.suspend(() => (lookup as any)(node))
-    return Cacheme.use((cacheme) => cacheme.answer(node, effect))
+    const cacheme = Context.getOrUndefined(fiber.context as Context.Context<Cacheme>, Cacheme)
+    return cacheme === undefined
+      ? Cacheme.use((cacheme) => cacheme.answer(node, effect))
+      : cacheme.answer(node, effect)
   }
 )
 

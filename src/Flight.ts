@@ -23,7 +23,6 @@
  * once (`hurry`). For the same reason a crew that would wait for itself is told so (`Flights.wouldWait`).
  */
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -93,7 +92,9 @@ export const CurrentCrew: Context.Reference<Crew | undefined> = Context.Referenc
 export class Flight {
   /** Told by the lookup once it knows: true when an invalidation has made its answer useless for newcomers. */
   isOvertaken: () => boolean = () => false
-  readonly landing: Deferred.Deferred<Landing> = Deferred.makeUnsafe()
+  /** How it landed, or what became of its crew. */
+  landed: Exit.Exit<Landing> | undefined
+  readonly #waiting = new Set<() => void>()
   readonly key: string
   readonly crew: Crew
   readonly number: number
@@ -101,6 +102,24 @@ export class Flight {
     this.key = key
     this.crew = crew
     this.number = number
+  }
+
+  /** Ends it, for everyone who waits. */
+  land(exit: Exit.Exit<Landing>): void {
+    if (this.landed !== undefined) return
+    this.landed = exit
+    for (const tell of this.#waiting) tell()
+    this.#waiting.clear()
+  }
+
+  /** Tells once it has landed; the returned function takes that back. */
+  whenLanded(tell: () => void): () => void {
+    if (this.landed !== undefined) {
+      tell()
+      return () => {}
+    }
+    this.#waiting.add(tell)
+    return () => this.#waiting.delete(tell)
   }
 }
 
@@ -153,22 +172,37 @@ export class Flights {
     key: string,
     parent: Crew | undefined,
     takeoff: Takeoff<R>,
-    alone: Effect.Effect<Landing, never, R>
+    alone: () => Effect.Effect<Landing, never, R>
   ): Effect.Effect<Landing, never, R> {
     const caller = this.arrive()
-    const attempt: Effect.Effect<Landing, never, R> = Effect.uninterruptibleMask((restore) =>
-      Effect.suspend(() => {
-        if (this.wouldWait(parent, key)) return restore(alone)
-        const joined = this.join(key, parent)
-        const boarded =
-          joined === undefined ? this.lead([key], false, parent, takeoff) : Effect.succeed([joined])
-        return Effect.flatMap(boarded, ([flight]) =>
-          Effect.flatMap(this.landings([flight!], parent, restore), ([landing]) =>
-            mayTake(caller, flight!, landing!) ? Effect.succeed(landing!) : restore(attempt)
+    const end = (flight: Flight): Effect.Effect<Landing, never, R> => {
+      const exit = flight.landed!
+      return Exit.isSuccess(exit) && !mayTake(caller, flight, exit.value) ? attempt : exit
+    }
+    const lead = () =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(this.lead([key], false, parent, takeoff), ([flight]) =>
+          Effect.andThen(
+            this.landings([flight!], parent, restore),
+            Effect.suspend(() => restore(end(flight!)))
           )
         )
+      )
+    // Who joins does so, and begins to wait, in one step: a herd is many who join.
+    const attempt: Effect.Effect<Landing, never, R> = Effect.callback((resume) => {
+      if (this.wouldWait(parent, key)) return resume(alone())
+      const flight = this.join(key, parent)
+      if (flight === undefined) return resume(lead())
+      const forget = flight.whenLanded(() => {
+        parent?.waitsFor.delete(flight.crew)
+        resume(end(flight))
       })
-    )
+      return Effect.suspend(() => {
+        forget()
+        parent?.waitsFor.delete(flight.crew)
+        return this.leave([flight])
+      })
+    })
     return attempt
   }
 
@@ -198,15 +232,13 @@ export class Flights {
       for (const flight of flights) this.#byKey.set(flight.key, flight)
       return takeoff(crew, flights).pipe(
         Effect.onExit((exit) =>
-          Effect.forEach(
-            flights,
-            (flight) => {
+          Effect.sync(() => {
+            for (const flight of flights) {
               this.close(flight)
               // Whoever has not landed shares the crew's fate.
-              return Exit.isFailure(exit) ? Deferred.failCause(flight.landing, exit.cause) : Effect.void
-            },
-            { discard: true }
-          )
+              if (Exit.isFailure(exit)) flight.land(Exit.failCause(exit.cause))
+            }
+          })
         ),
         Effect.forkIn(this.#scope, { startImmediately: true }),
         Effect.map((fiber) => {
@@ -223,7 +255,21 @@ export class Flights {
     parent: Crew | undefined,
     restore: Restore
   ): Effect.Effect<ReadonlyArray<Landing>> {
-    const all = Effect.forEach(boarded, ({ landing }) => Deferred.await(landing))
+    const all = Effect.callback<ReadonlyArray<Landing>>((resume) => {
+      let missing = boarded.length
+      const forget = boarded.map((flight) =>
+        flight.whenLanded(() => {
+          if (--missing > 0) return
+          const failed = boarded.find(({ landed }) => Exit.isFailure(landed!))?.landed
+          resume(
+            failed === undefined
+              ? Effect.succeed(boarded.map(({ landed }) => (landed as Exit.Success<Landing>).value))
+              : (failed as Exit.Failure<never, never>)
+          )
+        })
+      )
+      return Effect.sync(() => forget.forEach((f) => f()))
+    })
     const waiting = Effect.onInterrupt(restore(all), () => this.leave(boarded))
     if (parent === undefined) return waiting
     return Effect.ensuring(

@@ -52,7 +52,7 @@ export interface Memoized {
  */
 export const make = (
   hitOf: (context: Context.Context<never>) => Hit | undefined,
-  answer: (memoized: Memoized) => Effect.Effect<any, any, any>
+  answer: (memoized: Memoized, fiber: Fiber.Fiber<any, any>) => Effect.Effect<any, any, any>
 ): ((node: Node.Any, lookup: unknown) => Effect.Effect<any, any, any>) => {
   let context: Context.Context<never> | undefined
   let seen: Seen | undefined
@@ -74,7 +74,7 @@ export const make = (
     Effectable.Prototype<Effect.Effect<any, any, any> & Memoized>({
       label: "Cacheme.memoize",
       evaluate(fiber) {
-        return find(fiber, this.node)?.exit ?? answer(this)
+        return find(fiber, this.node)?.exit ?? answer(this, fiber)
       }
     }),
     {

@@ -8,7 +8,6 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -79,12 +78,17 @@ export class Lookups {
     parent: Crew | undefined,
     isRefresh = false
   ): Effect.Effect<Landing, never, any> {
-    const trip: Trip = { isRefresh, lookup: () => lookup, outcomeOf: (exit) => exit }
     return this.flights.board(
       flightKey(node),
       parent,
-      (crew, [flight]) => this.lookUp(crew, [{ node, flight: flight! }], policy, trip),
-      Effect.map(Effect.exit(lookup), (exit) => ({ exit, isAnswer: true, isSound: true, ids: undefined }))
+      (crew, [flight]) =>
+        this.lookUp(crew, [{ node, flight: flight! }], policy, {
+          isRefresh,
+          lookup: () => lookup,
+          outcomeOf: (exit) => exit
+        }),
+      () =>
+        Effect.map(Effect.exit(lookup), (exit) => ({ exit, isAnswer: true, isSound: true, ids: undefined }))
     )
   }
 
@@ -169,7 +173,7 @@ export class Lookups {
 
   #land(flight: Flight, landing: Landing): void {
     this.flights.close(flight)
-    Deferred.doneUnsafe(flight.landing, Exit.succeed(landing))
+    flight.land(Exit.succeed(landing))
   }
 
   /** Stores what may be stored, and counts what is refused; `undefined` if it was not to be stored. */

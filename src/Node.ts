@@ -128,6 +128,8 @@ export interface Options<F extends Key.Fields, V extends AnySchema, E extends An
 export interface NodeDefinition
   extends Definition.Definition, Omit<Options<any, AnySchema, AnySchema>, "key"> {
   readonly kind: "node"
+  /** A small number of its name's own: what is kept of it lies in arrays. */
+  readonly number: number
   readonly error: AnySchema
   readonly version: number | string
   readonly spelling: Key.Spelling
@@ -137,7 +139,7 @@ export interface NodeDefinition
   readonly id: (key: any) => string
   /** The keys of the nodes that this one's key lies within, outermost first. */
   readonly ancestorIds: (key: any) => ReadonlyArray<string>
-  /** The raw key of a key. */
+  /** The raw key, which a memory store files an entry under: the field itself where one primitive field is the key. */
   readonly raw: (key: any) => Key.Raw
   /** The raw key of a canonical one, or `undefined` if it is not a key of this node; and back. */
   readonly parse: (id: string) => Key.Raw | undefined
@@ -256,12 +258,15 @@ export const Class = <Self = never>() =>
 const makeClass = (definition: NodeDefinition) => {
   const { spelling } = definition
   const persistable = { success: definition.value, error: definition.error }
+  const [only, ...others] = spelling.fields
   class NodeImpl {
     static readonly [TypeId] = definition
     constructor(input: unknown) {
       spelling.checkUnsafe(input)
+      const self = this as Record<string, unknown>
       const given = (input ?? {}) as Record<string, unknown>
-      for (const field of spelling.fields) (this as Record<string, unknown>)[field] = given[field]
+      if (only !== undefined) self[only] = given[only]
+      for (const field of others) self[field] = given[field]
       assertLengthUnsafe(definition, this)
     }
     get [TypeId](): NodeDefinition {
@@ -334,6 +339,7 @@ const define = (
   return {
     ...options,
     kind: "node",
+    number: numberOf(name),
     name,
     definedAt,
     error: options.error ?? Schema.Never,
@@ -372,15 +378,21 @@ const define = (
   }
 }
 
+const numbers = new Map<string, number>()
+
+const numberOf = (name: string): number => {
+  const known = numbers.get(name)
+  if (known !== undefined) return known
+  numbers.set(name, numbers.size)
+  return numbers.size - 1
+}
+
 /** The id of the tag that every entry of a node carries. */
 export const classId = (name: string): string => `${name}:*`
 
 /** True for the ids of keys, as opposed to those of tags (`#…`, `@…`) and of node classes (`book:*`). */
 export const isKeyId = (id: string): boolean =>
   !id.startsWith("#") && !id.startsWith("@") && !id.endsWith(":*")
-
-/** The raw key that a memory store files an entry under: the field itself where one primitive field makes the key. */
-export const rawKey = (node: Any): Key.Raw => node[TypeId].raw(node)
 
 /** Throws `InvalidDefinition`, naming the option, unless all times, numbers and schedules are what they must be. */
 export const assertOptionsUnsafe = (owner: string, options: Overrides): void => {

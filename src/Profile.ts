@@ -26,7 +26,7 @@ export interface Profile {
 /** The nodes that one cache has met. */
 export class Profiles {
   readonly definitions = new Definitions()
-  readonly #met = new Map<NodeDefinition, Profile>()
+  readonly #byNumber: Array<Profile | undefined> = []
   readonly #unregister = new Map<string, () => void>()
   readonly #settings: Settings
   readonly #store: Store["Service"]
@@ -41,14 +41,14 @@ export class Profiles {
 
   /** The profile of a node. Throws `DefinitionConflict` if another definition of its name has been met. */
   ofUnsafe(definition: NodeDefinition): Profile {
-    return this.#met.get(definition) ?? this.#meetUnsafe(definition)
+    const known = this.#byNumber[definition.number]
+    return known?.definition === definition ? known : this.#meetUnsafe(definition)
   }
 
   #meetUnsafe(definition: NodeDefinition): Profile {
     this.definitions.meetUnsafe(definition)
     // A redefinition that is the same (hot reload) goes on with the numbers and turns of the earlier one.
-    const earlier = [...this.#met.values()].find((known) => known.definition.name === definition.name)
-    if (earlier !== undefined) this.#met.delete(earlier.definition)
+    const earlier = this.#byNumber[definition.number]
     const { concurrency } = definition.lookup ?? {}
     const profile: Profile = {
       definition,
@@ -61,7 +61,7 @@ export class Profiles {
         definition.refresh?.ahead === undefined,
       freshness: Freshness.make([definition.stale, this.#settings.stale])
     }
-    this.#met.set(definition, profile)
+    this.#byNumber[definition.number] = profile
     if (earlier === undefined) {
       const held = () => this.held(definition)
       this.#unregister.set(definition.name, profile.counters.register(definition, held, this.#context))
@@ -82,7 +82,7 @@ export class Profiles {
   }
 
   all(): ReadonlyArray<Profile> {
-    return [...this.#met.values()]
+    return this.#byNumber.filter((profile) => profile !== undefined)
   }
 
   /** Takes the metrics out again. */

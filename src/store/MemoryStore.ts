@@ -150,7 +150,16 @@ class Cell {
 const noEras: ReadonlyArray<Era> = []
 const nothingKept: Windows = { aged: 0, invalidated: 0 }
 
-/** A key's place: its entry, or what became of it. */
+/** The id whose invalidation ended an entry, and when that was, in milliseconds since the epoch. */
+interface End {
+  readonly by: string
+  readonly at: number
+}
+
+/**
+ * A key's place: its entry, or what became of it. There are as many as entries, so every field counts: what is rare
+ * lies elsewhere, and what is equal is shared.
+ */
 class Slot implements Item, Found {
   frequency = 0
   /** `noExit` once the entry is known to be of no use; `expiresAt` has passed then. */
@@ -158,12 +167,10 @@ class Slot implements Item, Found {
   expiresAt = -Infinity
   checkedAt = 0
   eras: ReadonlyArray<Era> = noEras
-  /** The id whose invalidation ended the entry, and when that was. */
-  endedBy: string | undefined = undefined
-  endedAt = 0
+  /** What ended the entry, if an invalidation has. */
+  end: End | undefined = undefined
   keep = nothingKept
   took = 0
-  bytes = 0
   queue: Item["queue"] = undefined
   previous: Item | undefined = undefined
   next: Item | undefined = undefined
@@ -189,9 +196,17 @@ class Slot implements Item, Found {
 class Shelf {
   readonly slots = new Map<Raw, Slot>()
   evictions = 0
+  #last = noEras
   readonly definition: Node.NodeDefinition
   constructor(definition: Node.NodeDefinition) {
     this.definition = definition
+  }
+
+  /** The same list for entries that are stored in the same eras one after the other. */
+  shared(eras: ReadonlyArray<Era>): ReadonlyArray<Era> {
+    const last = this.#last
+    if (eras.length === last.length && eras.every((era, i) => era === last[i])) return last
+    return (this.#last = eras)
   }
 }
 
@@ -229,7 +244,7 @@ class Memory {
   readonly label: string
   sequence = 0
   #floor = 0
-  readonly #shelves = new Map<string, Shelf>()
+  readonly #shelves: Array<Shelf | undefined> = []
   readonly #cells = new Map<string, Cell>()
   readonly #fills = new Set<MemoryFill>()
   readonly #recent = new Set<Cell>()
@@ -239,6 +254,8 @@ class Memory {
   readonly #eviction: Eviction<Slot>
   readonly #maxBytes: number
   #bytes = 0
+  /** What the entries take, where that is bounded. */
+  readonly #sizes = new Map<Slot, number>()
 
   constructor(capacity: number, maxBytes: number) {
     const size = maxBytes === Infinity ? "" : `, ${ByteSize.format(ByteSize.bytes(maxBytes))}`
@@ -251,7 +268,7 @@ class Memory {
 
   peek(node: Node.Any, now: Now): Slot | undefined {
     const slot = this.#slotOf(node)
-    if (slot === undefined || slot.endedBy !== undefined) return undefined
+    if (slot === undefined || slot.end !== undefined) return undefined
     if (slot.expiresAt !== Infinity && now.currentTimeMillisUnsafe() >= slot.expiresAt) return undefined
     if (slot.checkedAt !== this.sequence) {
       if (overEra(slot) !== undefined) return undefined
@@ -266,8 +283,7 @@ class Memory {
     if (slot === undefined) return { miss: "absent", stale: undefined }
     const at = now.currentTimeMillisUnsafe()
     const isKept = this.#review(slot, at)
-    const miss: Miss =
-      slot.endedBy !== undefined ? "invalidated" : at >= slot.expiresAt ? "expired" : "absent"
+    const miss: Miss = slot.end !== undefined ? "invalidated" : at >= slot.expiresAt ? "expired" : "absent"
     return { miss, stale: isKept && miss !== "absent" ? staleOf(slot, at) : undefined }
   }
 
@@ -277,7 +293,7 @@ class Memory {
         const now = clock.currentTimeMillisUnsafe()
         const slot = this.#slotOf(node)
         if (slot === undefined) return { _tag: "Absent" }
-        const by = slot.endedBy ?? overEra(slot)?.cell.id
+        const by = slot.end?.by ?? overEra(slot)?.cell.id
         if (by !== undefined) return { _tag: "Invalidated", by }
         if (now >= slot.expiresAt) return { _tag: "Expired" }
         return { _tag: "Fresh", expiresIn: slot.expiresAt - now, tags: slot.ids().slice(1) }
@@ -286,17 +302,18 @@ class Memory {
   }
 
   #slotOf(node: Node.Any): Slot | undefined {
-    return this.#shelves.get(node[Node.TypeId].name)?.slots.get(Node.rawKey(node))
+    const definition = node[Node.TypeId]
+    return this.#shelves[definition.number]?.slots.get(definition.raw(node))
   }
 
   size(definition?: Node.NodeDefinition): number {
     return definition === undefined
       ? this.#eviction.size
-      : (this.#shelves.get(definition.name)?.slots.size ?? 0)
+      : (this.#shelves[definition.number]?.slots.size ?? 0)
   }
 
   evictions(definition: Node.NodeDefinition): number {
-    return this.#shelves.get(definition.name)?.evictions ?? 0
+    return this.#shelves[definition.number]?.evictions ?? 0
   }
 
   tags(): number {
@@ -344,11 +361,11 @@ class Memory {
     slot.exit = entry.exit
     slot.expiresAt = now + entry.timeToLive
     slot.checkedAt = this.sequence
-    slot.eras = eras.length === 0 ? noEras : eras
-    slot.endedBy = undefined
+    slot.eras = slot.shelf.shared(eras)
+    slot.end = undefined
     slot.keep = entry.keep ?? nothingKept
     slot.took = entry.took ?? 0
-    slot.bytes = bytes
+    if (bytes > 0) this.#sizes.set(slot, bytes)
     this.#bytes += bytes
     while (this.#bytes > this.#maxBytes) this.#remove(this.#eviction.evict(isDead))
     return "stored"
@@ -366,9 +383,9 @@ class Memory {
 
   #slotFor(node: Node.Any): Slot {
     const definition = node[Node.TypeId]
-    let shelf = this.#shelves.get(definition.name)
-    if (shelf === undefined) this.#shelves.set(definition.name, (shelf = new Shelf(definition)))
-    const key = Node.rawKey(node)
+    let shelf = this.#shelves[definition.number]
+    if (shelf === undefined) this.#shelves[definition.number] = shelf = new Shelf(definition)
+    const key = definition.raw(node)
     const known = shelf.slots.get(key)
     if (known !== undefined) return known
     const slot = new Slot(shelf, key)
@@ -452,14 +469,14 @@ class Memory {
   /** Ends the entries of a key, which does not point to a cell of its own. */
   #drop(id: string, now: number): number {
     let entries = 0
-    for (const shelf of this.#shelves.values()) {
+    for (const shelf of this.#shelves) {
+      if (shelf === undefined) continue
       const key = shelf.definition.parse(id)
       const slot = key === undefined ? undefined : shelf.slots.get(key)
-      if (slot === undefined || slot.endedBy !== undefined) continue
+      if (slot === undefined || slot.end !== undefined) continue
       const isCounted = this.size() > exactUpTo && overEra(slot) !== undefined
       if (now < slot.expiresAt && !isCounted) entries++
-      slot.endedBy = id
-      slot.endedAt = Math.min(now, overEra(slot)?.endedAt ?? now)
+      slot.end = { by: id, at: Math.min(now, overEra(slot)?.endedAt ?? now) }
       this.#review(slot, now)
     }
     return entries
@@ -468,9 +485,10 @@ class Memory {
   /** Looks at every entry; counts those that an invalidation has just ended. */
   #sweep(now: number): number {
     let entries = 0
-    for (const shelf of this.#shelves.values()) {
+    for (const shelf of this.#shelves) {
+      if (shelf === undefined) continue
       for (const slot of shelf.slots.values()) {
-        if (slot.endedBy === undefined && now < slot.expiresAt && overEra(slot) !== undefined) entries++
+        if (slot.end === undefined && now < slot.expiresAt && overEra(slot) !== undefined) entries++
         this.#review(slot, now)
       }
     }
@@ -480,8 +498,8 @@ class Memory {
   /** The keys that patterns reach: those held, and those that only key paths within them point to. */
   *#keysMatching(patterns: ReadonlyArray<Pattern.Pattern>): Iterable<string> {
     const reached = (id: string) => patterns.some((pattern) => pattern.matches(id))
-    for (const shelf of this.#shelves.values())
-      for (const slot of shelf.slots.values()) if (reached(slot.id)) yield slot.id
+    for (const shelf of this.#shelves)
+      for (const slot of shelf?.slots.values() ?? []) if (reached(slot.id)) yield slot.id
     for (const id of this.#cells.keys()) if (Node.isKeyId(id) && reached(id)) yield id
   }
 
@@ -490,12 +508,9 @@ class Memory {
   /** Notes what has become of an entry, and takes its answer and tags if it is of no use. True if it keeps them. */
   #review(slot: Slot, now: number): boolean {
     if (slot.exit === noExit) return false
-    if (slot.endedBy === undefined) {
+    if (slot.end === undefined) {
       const over = overEra(slot)
-      if (over !== undefined) {
-        slot.endedBy = over.cell.id
-        slot.endedAt = over.endedAt!
-      }
+      if (over !== undefined) slot.end = { by: over.cell.id, at: over.endedAt! }
     }
     const { agedFor, invalidatedFor } = staleOf(slot, now)
     if (agedFor < slot.keep.aged && invalidatedFor < slot.keep.invalidated) return true
@@ -507,8 +522,8 @@ class Memory {
   #letGo(slot: Slot): void {
     for (const era of slot.eras)
       if (--era.carriers === 0 && era.endedAt === undefined) this.#release(era.cell)
-    this.#bytes -= slot.bytes
-    slot.bytes = 0
+    this.#bytes -= this.#sizes.get(slot) ?? 0
+    this.#sizes.delete(slot)
     slot.eras = noEras
     slot.exit = noExit
     slot.expiresAt = -Infinity
@@ -552,7 +567,7 @@ class Memory {
 }
 
 const isDead = (slot: Slot): boolean =>
-  slot.exit === noExit || (slot.keep.invalidated === 0 && (slot.endedBy ?? overEra(slot)) !== undefined)
+  slot.exit === noExit || (slot.keep.invalidated === 0 && (slot.end ?? overEra(slot)) !== undefined)
 
 /** Of the eras an entry was stored in, the one that was over first, if any is. */
 const overEra = (slot: Slot): Era | undefined => {
@@ -567,5 +582,5 @@ const staleOf = (slot: Slot, now: number): Stale => ({
   exit: slot.exit,
   ids: () => slot.ids(),
   agedFor: now - slot.expiresAt,
-  invalidatedFor: slot.endedBy === undefined ? -Infinity : now - slot.endedAt
+  invalidatedFor: slot.end === undefined ? -Infinity : now - slot.end.at
 })

@@ -1,0 +1,84 @@
+/**
+ * One way to measure for every subject: rounds that are interleaved, so that what disturbs the machine disturbs all of
+ * them; medians and spread, and ratios to one of them, because times belong to a machine and ratios much less so.
+ */
+import { cpus } from "node:os"
+
+/** One way of doing the same work. `run` does it once and says how many operations that were. */
+export interface Subject {
+  readonly name: string
+  readonly run: () => Promise<number>
+}
+
+/** The time of an operation, in nanoseconds: the median of the rounds, and the middle half of them. */
+export interface Measured {
+  readonly name: string
+  readonly median: number
+  readonly low: number
+  readonly high: number
+}
+
+/** Runs all subjects in each round, beginning with another one each time. The first round is thrown away. */
+export const measure = async (
+  subjects: ReadonlyArray<Subject>,
+  rounds: number,
+  tick: () => void
+): Promise<ReadonlyArray<Measured>> => {
+  const times = new Map(subjects.map(({ name }) => [name, [] as Array<number>]))
+  for (let round = 0; round <= rounds; round++) {
+    for (let i = 0; i < subjects.length; i++) {
+      const { name, run } = subjects[(i + round) % subjects.length]!
+      const start = process.hrtime.bigint()
+      const operations = await run()
+      const nanoseconds = Number(process.hrtime.bigint() - start) / operations
+      if (round > 0) times.get(name)!.push(nanoseconds)
+      tick()
+    }
+  }
+  return subjects.map(({ name }) => {
+    const sorted = times.get(name)!.toSorted((a, b) => a - b)
+    const at = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!
+    return { name, median: at(0.5), low: at(0.25), high: at(0.75) }
+  })
+}
+
+/** The same sequence of chances for every subject and every run. */
+export const makeChance = (seed = 42): (() => number) => {
+  let state = seed
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return state / 2 ** 32
+  }
+}
+
+/** So many keys out of a number of them, by Zipf's law with exponent 1. */
+export const zipf = (length: number, distinct: number): ReadonlyArray<number> => {
+  const chance = makeChance()
+  const sums: Array<number> = []
+  let sum = 0
+  for (let rank = 1; rank <= distinct; rank++) sums.push((sum += 1 / rank))
+  return Array.from({ length }, () => {
+    const wanted = chance() * sum
+    let [low, high] = [0, distinct - 1]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (sums[middle]! < wanted) low = middle + 1
+      else high = middle
+    }
+    return low
+  })
+}
+
+/** So many keys out of a number of them, each as likely. */
+export const uniform = (length: number, distinct: number): ReadonlyArray<number> => {
+  const chance = makeChance()
+  return Array.from({ length }, () => Math.floor(chance() * distinct))
+}
+
+/** What it was measured on. */
+export const environment = () => ({
+  node: process.version,
+  platform: `${process.platform} ${process.arch}`,
+  processor: cpus()[0]?.model.trim() ?? "unknown",
+  cores: cpus().length
+})
