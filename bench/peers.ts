@@ -28,17 +28,17 @@ export interface Peer {
 }
 
 const capacity = 200_000
-const minute = 60_000
+const hour = 3_600_000
 
 /** Makes each cache over a lookup. */
 export const makePeers = (lookup: (id: number) => Promise<Value>): ReadonlyArray<Peer> => {
-  const lru = new LRUCache<number, Value>({ max: capacity, ttl: minute, fetchMethod: (id) => lookup(id) })
+  const lru = new LRUCache<number, Value>({ max: capacity, ttl: hour, fetchMethod: (id) => lookup(id) })
   const loader = new Loader<Value>({
-    inMemoryCache: { cacheType: "lru-map", ttlInMsecs: minute, maxItems: capacity },
+    inMemoryCache: { cacheType: "lru-map", ttlInMsecs: hour, maxItems: capacity },
     dataSourceGetOneFn: (key) => lookup(Number(key))
   })
   const dedupe = createDedupe({
-    ttl: 60,
+    ttl: 3600,
     storage: { type: "memory", options: { size: capacity } } as never
   }).define("value", { references: () => ["all"] }, (id: number) => lookup(id))
   const store = new LRUCache<string, CacheEntry>({ max: capacity })
@@ -48,8 +48,8 @@ export const makePeers = (lookup: (id: number) => Promise<Value>): ReadonlyArray
       memory: bentostore().useL1Layer(memoryDriver({ maxItems: capacity, serialize: false }))
     }
   })
-  const manager = createManager({ ttl: minute })
-  const cacheable = new Cacheable({ ttl: minute })
+  const manager = createManager({ ttl: hour })
+  const cacheable = new Cacheable({ ttl: hour })
   return [
     {
       name: "lru-cache",
@@ -71,12 +71,12 @@ export const makePeers = (lookup: (id: number) => Promise<Value>): ReadonlyArray
     {
       name: "cachified",
       get: (id) =>
-        cachified({ key: String(id), cache: store as never, ttl: minute, getFreshValue: () => lookup(id) }),
+        cachified({ key: String(id), cache: store as never, ttl: hour, getFreshValue: () => lookup(id) }),
       forget: async (id) => store.delete(String(id))
     },
     {
       name: "bentocache",
-      get: (id) => bento.getOrSet({ key: String(id), factory: () => lookup(id), ttl: minute, tags: ["all"] }),
+      get: (id) => bento.getOrSet({ key: String(id), factory: () => lookup(id), ttl: hour, tags: ["all"] }),
       forget: (id) => bento.delete({ key: String(id) }),
       forgetTag: () => bento.deleteByTag({ tags: ["all"] })
     },

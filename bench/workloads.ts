@@ -37,7 +37,7 @@ class All extends Tag.Class<All>()("all") {}
 class ValueNode extends Node.Class<ValueNode>()("value", {
   key: { id: Schema.Int },
   value: Schema.Struct({ id: Schema.Int, version: Schema.Int }),
-  timeToLive: "1 minute",
+  timeToLive: "1 hour",
   tags: () => new All()
 }) {}
 
@@ -45,7 +45,7 @@ class Numbered extends Tag.Class<Numbered>()("numbered", { number: Schema.Int })
 class TaggedNode extends Node.Class<TaggedNode>()("tagged", {
   key: { id: Schema.Int, tags: Schema.Int },
   value: Schema.Int,
-  timeToLive: "1 minute",
+  timeToLive: "1 hour",
   tags: ({ tags }) => Array.from({ length: tags }, (_, number) => new Numbered({ number }))
 }) {}
 
@@ -109,7 +109,7 @@ const W1: Workload = {
     const effectCache = await runtime.runPromise(
       Cache.make({
         capacity: 200_000,
-        timeToLive: "1 minute",
+        timeToLive: "1 hour",
         lookup: (id: number) => Effect.succeed({ id, version: 1 })
       })
     )
