@@ -92,8 +92,7 @@ export const CurrentCrew: Context.Reference<Crew | undefined> = Context.Referenc
 export class Flight {
   /** Told by the lookup once it knows: true when an invalidation has made its answer useless for newcomers. */
   isOvertaken: () => boolean = () => false
-  /** How it landed, or what became of its crew. */
-  landed: Exit.Exit<Landing> | undefined
+  landed: Landing | undefined
   readonly #waiting = new Set<() => void>()
   readonly key: string
   readonly crew: Crew
@@ -105,9 +104,9 @@ export class Flight {
   }
 
   /** Ends it, for everyone who waits. */
-  land(exit: Exit.Exit<Landing>): void {
+  land(landing: Landing): void {
     if (this.landed !== undefined) return
-    this.landed = exit
+    this.landed = landing
     for (const tell of this.#waiting) tell()
     this.#waiting.clear()
   }
@@ -176,8 +175,8 @@ export class Flights {
   ): Effect.Effect<Landing, never, R> {
     const caller = this.arrive()
     const end = (flight: Flight): Effect.Effect<Landing, never, R> => {
-      const exit = flight.landed!
-      return Exit.isSuccess(exit) && !mayTake(caller, flight, exit.value) ? attempt : exit
+      const landing = flight.landed!
+      return mayTake(caller, flight, landing) ? Effect.succeed(landing) : attempt
     }
     const lead = () =>
       Effect.uninterruptibleMask((restore) =>
@@ -235,8 +234,8 @@ export class Flights {
           Effect.sync(() => {
             for (const flight of flights) {
               this.close(flight)
-              // Whoever has not landed shares the crew's fate.
-              if (Exit.isFailure(exit)) flight.land(Exit.failCause(exit.cause))
+              // Where nothing has landed, something has ended the crew: that is the outcome.
+              if (Exit.isFailure(exit)) flight.land({ ...lost, exit: Exit.failCause(exit.cause) })
             }
           })
         ),
@@ -259,13 +258,7 @@ export class Flights {
       let missing = boarded.length
       const forget = boarded.map((flight) =>
         flight.whenLanded(() => {
-          if (--missing > 0) return
-          const failed = boarded.find(({ landed }) => Exit.isFailure(landed!))?.landed
-          resume(
-            failed === undefined
-              ? Effect.succeed(boarded.map(({ landed }) => (landed as Exit.Success<Landing>).value))
-              : (failed as Exit.Failure<never, never>)
-          )
+          if (--missing === 0) resume(Effect.succeed(boarded.map(({ landed }) => landed!)))
         })
       )
       return Effect.sync(() => forget.forEach((f) => f()))
@@ -296,6 +289,9 @@ export class Flights {
     if (this.#byKey.get(flight.key) === flight) this.#byKey.delete(flight.key)
   }
 }
+
+/** A crew that has ended before its flights could land. */
+const lost = { isAnswer: false, isSound: true, ids: undefined }
 
 /** Whether a caller may take what a flight has landed with: see above. */
 export const mayTake = (caller: Caller, flight: Flight, landing: Landing): boolean => {

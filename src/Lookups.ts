@@ -173,7 +173,7 @@ export class Lookups {
 
   #land(flight: Flight, landing: Landing): void {
     this.flights.close(flight)
-    flight.land(Exit.succeed(landing))
+    flight.land(landing)
   }
 
   /** Stores what may be stored, and counts what is refused; `undefined` if it was not to be stored. */

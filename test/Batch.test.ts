@@ -268,6 +268,20 @@ describe("getAll", () => {
       assert.strictEqual(yield* Fiber.join(single), "single 2")
     }))
 
+  test("a batch that stops itself stops its own callers only", (library) =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const stopping = Effect.andThen(Deferred.await(gate), Effect.interrupt)
+      const first = yield* fork(Effect.exit(Cacheme.getAll(nodes(1, 2), () => stopping)))
+      const second = yield* fork(library.titles(2, 3))
+      const single = yield* fork(library.title(1))
+      yield* Deferred.succeed(gate, undefined)
+      yield* settle
+      assert.isTrue(Exit.hasInterrupts(yield* Fiber.join(first)))
+      assert.deepStrictEqual(yield* Fiber.join(second), ["t2", "t3"])
+      assert.strictEqual(yield* Fiber.join(single), "single 1")
+    }))
+
   test("interrupting one caller leaves the others' keys alone", (library) =>
     Effect.gen(function* () {
       library.isGated = true
