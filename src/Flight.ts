@@ -230,18 +230,17 @@ export class Flights {
       crew.flights = flights
       for (const flight of flights) this.#byKey.set(flight.key, flight)
       return takeoff(crew, flights).pipe(
-        Effect.onExit((exit) =>
-          Effect.sync(() => {
+        Effect.forkIn(this.#scope, { startImmediately: true }),
+        Effect.map((fiber) => {
+          crew.fiber = fiber
+          // However it ends, and even if it never began because the cache is closed.
+          fiber.addObserver((exit) => {
             for (const flight of flights) {
               this.close(flight)
               // Where nothing has landed, something has ended the crew: that is the outcome.
               if (Exit.isFailure(exit)) flight.land({ ...lost, exit: Exit.failCause(exit.cause) })
             }
           })
-        ),
-        Effect.forkIn(this.#scope, { startImmediately: true }),
-        Effect.map((fiber) => {
-          crew.fiber = fiber
           return flights
         })
       )

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Deferred, Effect, Exit, Fiber, Option, Schedule, Schema } from "effect"
+import { Cause, Clock, Deferred, Effect, Exit, Fiber, Layer, Option, Schedule, Schema, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Cacheme, LookupTimeout, Node, Tag } from "../src/index.ts"
 import { CachemeTest } from "../src/testing/index.ts"
@@ -281,6 +281,25 @@ describe("getAll", () => {
       assert.deepStrictEqual(yield* Fiber.join(second), ["t2", "t3"])
       assert.strictEqual(yield* Fiber.join(single), "single 1")
     }))
+
+  it.effect("who waits when the cache is closed is interrupted, and given nothing", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(CachemeTest.layer(), scope)
+      const library = new Library()
+      library.isGated = true
+      const waiting = [
+        Effect.asVoid(library.titles(1, 2)),
+        Effect.asVoid(library.title(1)),
+        Effect.asVoid(library.titles(2, 3))
+      ]
+      const callers = yield* Effect.forEach(waiting, (asked) => fork(Effect.provideContext(asked, context)))
+      yield* Scope.close(scope, Exit.void)
+      for (const caller of callers) {
+        assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(caller)))
+      }
+    })
+  )
 
   test("interrupting one caller leaves the others' keys alone", (library) =>
     Effect.gen(function* () {
