@@ -3,7 +3,7 @@ import { Hash } from "effect"
 import { LRUCache } from "lru-cache"
 import { readFileSync } from "node:fs"
 import { brotliDecompressSync } from "node:zlib"
-import { Eviction, type Item } from "../src/store/Eviction.ts"
+import { Eviction, Item } from "../src/store/Eviction.ts"
 
 /** The hits in a hundred requests, for each policy, with room for a part of the distinct keys, in per cent. */
 export interface Ratios {
@@ -35,14 +35,11 @@ export const hitRatios = (file: string, tick: () => void): ReadonlyArray<Ratios>
   })
 }
 
-class Key implements Item {
-  frequency = 0
-  queue: Item["queue"] = undefined
-  previous: Item | undefined = undefined
-  next: Item | undefined = undefined
+class Key extends Item {
   readonly key: number
   readonly hash: number
   constructor(key: number) {
+    super()
     this.key = key
     // As the store does: a worse hash of neighbouring keys costs two hits in a hundred.
     this.hash = Hash.string(`row:${key}`)

@@ -18,7 +18,6 @@ import {
   type Any,
   flightKey,
   handUp,
-  hasFailed,
   isDueEarly,
   isUsable,
   type Lookups,
@@ -119,16 +118,11 @@ class Batch {
         continue
       }
       const found = store.peek(node, moment)
-      if (
-        found !== undefined &&
-        (transaction === undefined || hiddenBy(transaction, found.ids()) === undefined)
-      ) {
+      if (found !== undefined && hiddenBy(transaction, found) === undefined) {
         counters.hits++
         recorder?.add(found.ids())
         this.#hit(node, place, found.exit)
-        const ahead = policy.refresh?.ahead ?? definition.refresh?.ahead
-        if (ahead !== undefined && transaction === undefined && isDueEarly(this.#fiber, found, ahead))
-          this.#refreshed.set(flightKey(node), node)
+        if (isDueEarly(node, policy, found, this.#fiber)) this.#refreshed.set(flightKey(node), node)
         continue
       }
       if (transaction !== undefined) {
@@ -164,32 +158,34 @@ class Batch {
   #answerWanted(): Effect.Effect<void, any, any> {
     const lookups = this.#lookups
     const nodes = new Map([...this.#wanted].map(([key, { node }]) => [key, node]))
-    const stale = (key: string, node: Node.Any): Stale | undefined =>
-      lookups.usableNow(node, this.#fiber, lookups.profiles.freshnessOf(node, this.#policy).onError, true)
+    const policy = this.#policy
+    const give = (key: string, node: Node.Any, stale: Stale) =>
+      this.#give(key, lookups.giveStale(node, stale, this.#fiber))
     const answered = Effect.flatMap(this.#fly(nodes, this.#fiber.getRef(CurrentCrew), false), (landings) => {
       let isStale = false
-      for (const [key, { exit, isAnswer, ids }] of landings) {
+      for (const [key, landing] of landings) {
         const node = nodes.get(key)!
-        const instead = isAnswer || !hasFailed(exit) ? undefined : stale(key, node)
+        const instead = lookups.instead(landing, node, policy, this.#fiber, true)
         if (instead !== undefined) {
           isStale = true
-          this.#give(key, lookups.giveStale(node, instead, this.#fiber))
-        } else if (isAnswer) {
-          handUp(this.#fiber, ids)
-          this.#give(key, exit)
-        } else return exit
+          give(key, node, instead)
+        } else if (landing.isAnswer) {
+          handUp(this.#fiber, landing.ids)
+          this.#give(key, landing.exit)
+        } else return landing.exit
       }
       return isStale ? markStale : Effect.void
     })
     const [first] = nodes.values()
-    const soft = this.#policy.lookup?.softTimeout ?? first![Node.TypeId].lookup?.softTimeout
-    if (soft === undefined) return answered
-    return orAfter(answered, soft, () => {
-      const instead = [...nodes].map(([key, node]) => [key, node, stale(key, node)] as const)
-      if (instead.some(([, , found]) => found === undefined)) return undefined
+    const { softTimeout } = Node.lookupOptions(first!, policy)
+    if (softTimeout === undefined) return answered
+    return orAfter(answered, softTimeout, () => {
+      const all = [...nodes].map(([key, node]) => {
+        return [key, node, lookups.whileMissing(node, policy, this.#fiber, true)] as const
+      })
+      if (all.some(([, , stale]) => stale === undefined)) return undefined
       return Effect.flatMap(this.#refreshSoon(nodes), () => {
-        for (const [key, node, found] of instead)
-          this.#give(key, lookups.giveStale(node, found!, this.#fiber))
+        for (const [key, node, stale] of all) give(key, node, stale!)
         return markStale
       })
     })

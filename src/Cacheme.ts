@@ -1,8 +1,9 @@
 /**
  * Cacheme answers nodes: from the cache when the rule says that the answer is fresh, by the user's lookup otherwise.
  *
- * The read path is `answer`, below: a look into the store, the rules of a transaction, a flight. What a lookup's
- * outcome is worth is decided in `lookUp`. Everything else here is an accessor: a function of the public surface that
+ * The read path is `answer`, below: a look into the store, the rules of a transaction, a stale answer or a flight. How a
+ * lookup is run is told in `Lookups.ts`, what its outcome is worth in `Appraisal.ts`, what many at once do in `Batch.ts`.
+ * Everything else here is an accessor: a function of the public surface that
  * finds the service in the context.
  */
 import type * as Brand from "effect/Brand"
@@ -33,17 +34,7 @@ import * as Hit from "./Hit.ts"
 import * as Invalidation from "./Invalidation.ts"
 import * as Invalidator from "./Invalidator.ts"
 import type * as Key from "./Key.ts"
-import {
-  type Any,
-  flightKey,
-  handUp,
-  hasFailed,
-  isDueEarly,
-  isUsable,
-  Lookups,
-  orAfter,
-  told
-} from "./Lookups.ts"
+import { type Any, flightKey, handUp, isDueEarly, isUsable, Lookups, orAfter, told } from "./Lookups.ts"
 import type { NodeStats } from "./Metrics.ts"
 import * as Node from "./Node.ts"
 import { Profiles } from "./Profile.ts"
@@ -138,18 +129,12 @@ const make = Effect.fnUntraced(function* (
       }
       const clock = fiber.getRef(Clock.Clock)
       const found = store.peek(node, clock)
-      if (
-        found !== undefined &&
-        found.exit !== absence &&
-        (transaction === undefined || hiddenBy(transaction, found.ids()) === undefined)
-      ) {
+      if (found !== undefined && found.exit !== absence && hiddenBy(transaction, found) === undefined) {
         counters.hits++
         fiber.getRef(CurrentRecorder)?.add(found.ids())
-        const ahead = policy?.refresh?.ahead ?? definition.refresh?.ahead
-        const exit =
-          ahead !== undefined && transaction === undefined && isDueEarly(fiber, found, ahead)
-            ? Effect.andThen(lookups.refreshSoon(node, lookup, policy), found.exit)
-            : found.exit
+        const exit = isDueEarly(node, policy, found, fiber)
+          ? Effect.andThen(lookups.refreshSoon(node, lookup, policy), found.exit)
+          : found.exit
         const tell = (policy?.on ?? definition.on)?.hit
         return tell === undefined || Exit.isFailure(found.exit)
           ? exit
@@ -192,23 +177,21 @@ const make = Effect.fnUntraced(function* (
     fiber: Fiber.Fiber<any, any>,
     held: Held
   ) => {
-    const { onError } = profiles.freshnessOf(node, policy)
-    const fallback = () => lookups.usableNow(node, fiber, onError, false)
     const answered = Effect.flatMap(
       lookups.fly(node, lookup, policy, fiber.getRef(CurrentCrew)),
-      ({ exit, isAnswer, ids }) => {
-        const stale = isAnswer || !hasFailed(exit) ? undefined : fallback()
+      (landing) => {
+        const stale = lookups.instead(landing, node, policy, fiber)
         if (stale !== undefined) return lookups.answerStale(node, stale, fiber)
-        handUp(fiber, ids)
-        return exit
+        handUp(fiber, landing.ids)
+        return landing.exit
       }
     )
-    const soft = policy?.lookup?.softTimeout ?? node[Node.TypeId].lookup?.softTimeout
+    const { softTimeout } = Node.lookupOptions(node, policy)
     const patient =
-      soft === undefined || held.stale === undefined
+      softTimeout === undefined || held.stale === undefined
         ? answered
-        : orAfter(answered, soft, () => {
-            const stale = fallback()
+        : orAfter(answered, softTimeout, () => {
+            const stale = lookups.whileMissing(node, policy, fiber)
             return (
               stale &&
               Effect.andThen(
@@ -302,7 +285,7 @@ const make = Effect.fnUntraced(function* (
     const transaction = yield* CurrentTransaction
     const clock = yield* Clock.Clock
     const fresh = store.peek(node, clock)
-    const hidden = transaction && fresh && hiddenBy(transaction, fresh.ids())
+    const hidden = fresh && hiddenBy(transaction, fresh)
     const isAsked = settings.enabled && !Node.isSkipped(node, undefined) && transaction === undefined
     const held = isAsked && fresh === undefined ? store.held(node, clock).stale : undefined
     const freshness = profiles.freshnessOf(node, undefined)
@@ -355,11 +338,7 @@ const make = Effect.fnUntraced(function* (
         profiles.ofUnsafe(node[Node.TypeId])
         const transaction = fiber.getRef(CurrentTransaction)
         const found = settings.enabled ? store.peek(node, fiber.getRef(Clock.Clock)) : undefined
-        if (
-          found === undefined ||
-          found.exit === absence ||
-          (transaction !== undefined && hiddenBy(transaction, found.ids()) !== undefined)
-        ) {
+        if (found === undefined || found.exit === absence || hiddenBy(transaction, found) !== undefined) {
           return Effect.succeedNone
         }
         fiber.getRef(CurrentRecorder)?.add(found.ids())
@@ -368,7 +347,7 @@ const make = Effect.fnUntraced(function* (
     stats: Effect.sync(() =>
       profiles
         .all()
-        .map(({ definition, counters }) => counters.stats(definition.name, profiles.held(definition)))
+        .map(({ definition, counters }) => counters.stats(definition.name, profiles.holding(definition)))
     ),
     nodes: Effect.sync(() => profiles.definitions.all<Node.NodeDefinition>("node")),
     events: invalidator.events
@@ -417,13 +396,23 @@ type NodeOverrides<N extends Node.Any, T extends Duration.Input> = Node.Override
   T
 >
 
-const memoize: {
+/** Pipes onto a lookup of a node, or takes it first. */
+interface OfNode {
   <N extends Node.Any, T extends Duration.Input = never>(
     node: N,
     overrides?: NodeOverrides<N, T>
   ): <A extends Node.AnswerOf<N>, E, R>(
     lookup: Unscoped<A, E, R>
   ) => Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<T>, R>
+  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, T extends Duration.Input = never>(
+    lookup: Unscoped<A, E, R>,
+    node: N,
+    overrides?: NodeOverrides<N, T>
+  ): Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<T>, R>
+}
+
+/** The same for a question that is asked in one place. */
+interface OfOneOff {
   <
     V extends Node.AnySchema,
     Er extends Node.AnySchema = typeof import("effect/Schema").Never,
@@ -433,11 +422,6 @@ const memoize: {
   ): <A extends Node.Answer<V>, E, R>(
     lookup: Unscoped<A, E, R>
   ) => Memoized<V["Type"], E | Er["Type"] | Node.TimeoutOf<T>, R>
-  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, T extends Duration.Input = never>(
-    lookup: Unscoped<A, E, R>,
-    node: N,
-    overrides?: NodeOverrides<N, T>
-  ): Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<T>, R>
   <
     V extends Node.AnySchema,
     A extends Node.Answer<V>,
@@ -449,7 +433,9 @@ const memoize: {
     lookup: Unscoped<A, E, R>,
     oneOff: Node.OneOff<V, Er, T>
   ): Memoized<V["Type"], E | Er["Type"] | Node.TimeoutOf<T>, R>
-} = (first: any, second?: any, third?: any): any =>
+}
+
+const memoize: OfNode & OfOneOff = (first: any, second?: any, third?: any): any =>
   // By hand, because `dual` costs a piped hit more than all the rest of it.
   Effect.isEffect(first)
     ? memoizeWith(first, second, third)
@@ -524,13 +510,15 @@ const getAll = <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, T extends 
   nodes: Iterable<N>,
   lookup: (missing: ReadonlyArray<N>) => Unscoped<Iterable<readonly [N, A]>, E, R>,
   options?: BatchOptions<N, T>
-): Memoized<ReadonlyArray<Option.Option<Node.Value<N>>>, E | TimeoutOfNode<N> | Node.TimeoutOf<T>, R> => {
+): Memoized<
+  ReadonlyArray<Option.Option<Node.Value<N>>>,
+  E | Node.TimeoutOfNode<N> | Node.TimeoutOf<T>,
+  R
+> => {
   const asked = [...nodes]
   if (options !== undefined) Node.assertOptionsUnsafe("Cacheme.getAll", options)
   return Cacheme.use((cacheme) => cacheme.answerAll(asked, lookup as BatchLookup<E, R>, options)) as any
 }
-
-type TimeoutOfNode<N> = N extends { readonly "~timeout"?: infer T } ? NonNullable<T> : never
 
 /** What a resolver of `Cacheme.resolver` is asked: the answer of a node, if it has one. */
 export interface Question<N extends Node.Any, E, R> extends Request.Request<
@@ -552,7 +540,7 @@ const ask = <N extends Node.Any, E, R>(
 const resolver = <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, T extends Duration.Input = never>(
   lookup: (missing: ReadonlyArray<N>) => Unscoped<Iterable<readonly [N, A]>, E, R>,
   options?: BatchOptions<N, T>
-): RequestResolver.RequestResolver<Question<N, E | TimeoutOfNode<N> | Node.TimeoutOf<T>, R>> =>
+): RequestResolver.RequestResolver<Question<N, E | Node.TimeoutOfNode<N> | Node.TimeoutOf<T>, R>> =>
   RequestResolver.make((entries) =>
     Effect.forEach(
       alike(entries),
@@ -596,19 +584,7 @@ const peek = <N extends Node.Any>(
 ): Effect.Effect<Option.Option<Node.Value<N>>, Node.Error<N>, Cacheme> =>
   Cacheme.use((cacheme) => cacheme.peek(node))
 
-const refresh: {
-  <N extends Node.Any, T extends Duration.Input = never>(
-    node: N,
-    overrides?: NodeOverrides<N, T>
-  ): <A extends Node.AnswerOf<N>, E, R>(
-    lookup: Unscoped<A, E, R>
-  ) => Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<T>, R>
-  <N extends Node.Any, A extends Node.AnswerOf<N>, E, R, T extends Duration.Input = never>(
-    lookup: Unscoped<A, E, R>,
-    node: N,
-    overrides?: NodeOverrides<N, T>
-  ): Memoized<Node.Value<N>, E | Node.Error<N> | Node.TimeoutOf<T>, R>
-} = dual(
+const refresh: OfNode = dual(
   (args) => Effect.isEffect(args[0]),
   (lookup: Any, node: Node.Any, overrides?: Node.Overrides) => {
     checkOverridesUnsafe(node, overrides)

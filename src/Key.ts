@@ -65,13 +65,11 @@ type Kind = "string" | "number" | "bigint" | "boolean" | "json"
 export const spelling = (owner: string, fields: Fields): Spelling => {
   const names = Object.keys(fields)
   const parts = names.map((name) => partOf(owner, name, fields[name]!))
-  const predicates = new Map(names.map((name) => [name, predicateOf(Schema.toType(fields[name]!).ast)]))
-  const isKnown = [...predicates.values()].every((predicate) => predicate !== undefined)
-  const known = names.map((name) => [name, predicates.get(name)!] as const)
+  const predicates = names.map((name) => predicateOf(Schema.toType(fields[name]!).ast))
   /** Sees at once that an input is right, where its fields are of kinds that are told by a look; never wrongly. */
   const isRight = (input: any): boolean => {
     if (typeof input !== "object" || input === null) return false
-    for (let i = 0; i < known.length; i++) if (!known[i]![1](input[known[i]![0]])) return false
+    for (let i = 0; i < names.length; i++) if (predicates[i]?.(input[names[i]!]) !== true) return false
     let count = 0
     for (const _ in input) count++
     return count === names.length
@@ -92,7 +90,7 @@ export const spelling = (owner: string, fields: Fields): Spelling => {
     fields: names,
     text,
     checkUnsafe(input) {
-      if (isKnown && isRight(input)) return
+      if (isRight(input)) return
       const exit = decode(input ?? {})
       if (Exit.isSuccess(exit)) return
       throw new CachemeError({ reason: invalidKey(owner, fields, input, exit.cause) })

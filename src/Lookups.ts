@@ -232,7 +232,7 @@ export class Lookups {
   ): Effect.Effect<A, E | LookupTimeout, R> {
     const { turns, definition } = this.profiles.ofUnsafe(nodes[0]![Node.TypeId])
     const key = nodes.length === 1 ? definition.id(nodes[0]) : `${nodes.length} keys of ${definition.name}`
-    const { timeout, retry } = { ...definition.lookup, ...policy?.lookup }
+    const { timeout, retry } = Node.lookupOptions(nodes[0]!, policy)
     return isInTransaction
       ? // Nothing waits for a turn there, whose holder may wait for the transaction's connection; and what has failed
         // cannot be tried again.
@@ -307,15 +307,28 @@ export class Lookups {
     return Effect.andThen(markStale, this.giveStale(node, stale, fiber))
   }
 
-  /** The stale answer that may be given now, if there is one. */
-  usableNow(
+  /** The stale answer that may be given while there is no answer: the lookup is slow, or has failed. */
+  whileMissing(
     node: Node.Any,
+    policy: Node.Policy | undefined,
     fiber: Fiber.Fiber<any, any>,
-    windows: Windows,
     isBatch = false
   ): Stale | undefined {
     const { stale } = this.store.held(node, fiber.getRef(Clock.Clock))
-    return isUsable(stale, windows, isBatch) ? stale : undefined
+    const { onError } = this.profiles.freshnessOf(node, policy)
+    return isUsable(stale, onError, isBatch) ? stale : undefined
+  }
+
+  /** The stale answer that may be given instead of what a flight has landed with: not of an answer. */
+  instead(
+    { exit, isAnswer }: Landing,
+    node: Node.Any,
+    policy: Node.Policy | undefined,
+    fiber: Fiber.Fiber<any, any>,
+    isBatch = false
+  ): Stale | undefined {
+    const hasFailed = !isAnswer && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
+    return hasFailed ? this.whileMissing(node, policy, fiber, isBatch) : undefined
   }
 }
 
@@ -350,18 +363,18 @@ const lookupContext =
 export const isUsable = (stale: Stale | undefined, windows: Windows, isBatch = false): stale is Stale =>
   stale !== undefined && (isBatch || stale.exit !== absence) && Freshness.isWithin(stale, windows)
 
-/** True when a fresh answer is to be looked up early, this time. */
-export const isDueEarly = (fiber: Fiber.Fiber<any, any>, found: Found, ahead: number): boolean =>
-  Freshness.isDueEarly(
-    found,
-    ahead,
-    fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
-    fiber.getRef(Random.Random).nextDoubleUnsafe()
-  )
-
-/** True unless it is an answer or was only interrupted. */
-export const hasFailed = (exit: Exit.Exit<any, any>): boolean =>
-  Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
+/** True when a fresh answer is to be looked up early, this time. Inside a transaction none is. */
+export const isDueEarly = (
+  node: Node.Any,
+  policy: Node.Policy | undefined,
+  found: Found,
+  fiber: Fiber.Fiber<any, any>
+): boolean => {
+  const ahead = policy?.refresh?.ahead ?? node[Node.TypeId].refresh?.ahead
+  if (ahead === undefined || fiber.getRef(CurrentTransaction) !== undefined) return false
+  const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+  return Freshness.isDueEarly(found, ahead, now, fiber.getRef(Random.Random).nextDoubleUnsafe())
+}
 
 /** Runs a callback, whose failure is logged and changes nothing. */
 export const told = (node: Node.Any, callback: Effect.Effect<unknown>): Effect.Effect<unknown> =>

@@ -69,7 +69,7 @@ export type Refusal =
   | "failed"
 
 /** What only the store can tell of a node. */
-export interface Held {
+export interface Holding {
   readonly entries: number
   readonly evictions: number
 }
@@ -95,7 +95,7 @@ export class Counters {
     this.#sample[this.#timed++ % sampleSize] = milliseconds
   }
 
-  stats(node: string, { entries, evictions }: Held): NodeStats {
+  stats(node: string, { entries, evictions }: Holding): NodeStats {
     const misses = this.misses.absent + this.misses.expired + this.misses.invalidated
     const sorted = this.#sample.toSorted((a, b) => a - b)
     const quantile = (q: number) => sorted[Math.max(0, Math.ceil(q * sorted.length) - 1)] ?? 0
@@ -122,7 +122,7 @@ export class Counters {
   }
 
   /** Registers the metrics of a node; the returned function takes them out again. */
-  register(definition: NodeDefinition, held: () => Held, context: Context.Context<never>): () => void {
+  register(definition: NodeDefinition, held: () => Holding, context: Context.Context<never>): () => void {
     const counter = (name: string, description: string, read: () => number, cause?: string) =>
       Metric.registerUnsafe(
         Metric.counter(`cacheme_${name}_total`, {

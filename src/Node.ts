@@ -172,9 +172,10 @@ export type Answer<V extends Schema.Constraint> =
 export type AnswerOf<N extends Any> = Answer<Persistable.SuccessSchema<N>>
 
 /** The failures that a node declares: those that may be cached, and `LookupTimeout` if it has a `lookup.timeout`. */
-export type Error<N extends Any> =
-  | Persistable.Error<N>
-  | (N extends { readonly "~timeout"?: infer T } ? NonNullable<T> : never)
+export type Error<N extends Any> = Persistable.Error<N> | TimeoutOfNode<N>
+
+/** `LookupTimeout` for a node that has a `lookup.timeout`. */
+export type TimeoutOfNode<N> = N extends { readonly "~timeout"?: infer T } ? NonNullable<T> : never
 
 /** Notes in the type of a key that its lookups may time out. */
 type Timeouts<T> = [T] extends [never] ? unknown : { readonly "~timeout"?: LookupTimeout }
@@ -407,8 +408,7 @@ export const assertOptionsUnsafe = (owner: string, options: Overrides): void => 
       reason: new InvalidDefinition({ definition: owner, field, expected, actual: describe(actual) })
     })
   }
-  const duration = (field: string, actual: unknown) =>
-    check(field, actual, isDuration, `a Duration of zero or more, such as "10 minutes"`)
+  const duration = (field: string, actual: unknown) => check(field, actual, isDuration, durationExpected)
   if (typeof options.timeToLive !== "function") duration("timeToLive", options.timeToLive)
   for (const name of windowNames) duration(`stale.${name}`, options.stale?.[name])
   const { ahead, jitter } = options.refresh ?? {}
@@ -430,6 +430,9 @@ export const assertOptionsUnsafe = (owner: string, options: Overrides): void => 
     "an integer of at least 1"
   )
 }
+
+/** What is said to who gives something else. */
+export const durationExpected = `a Duration of zero or more, such as "10 minutes"`
 
 /** True for what Effect reads as a Duration that is not negative (NaN and "abc" are none). */
 export const isDuration = (input: unknown): input is Duration.Input =>
@@ -496,6 +499,16 @@ export const fromOneOff = (
 export interface Policy extends Overrides {
   readonly tags?: ((key: any) => Tags) | undefined
   readonly valueTags?: ((value: any, key: any) => Tags) | undefined
+}
+
+/** How a lookup is run: as its call says, or else its node. */
+export const lookupOptions = (node: Any, policy: Policy | undefined): LookupOptions => {
+  const [call, own] = [policy?.lookup, node[TypeId].lookup]
+  return {
+    softTimeout: call?.softTimeout ?? own?.softTimeout,
+    timeout: call?.timeout ?? own?.timeout,
+    retry: call?.retry ?? own?.retry
+  }
 }
 
 /** True when a call does not ask the cache. */

@@ -5,7 +5,7 @@ import type * as Context from "effect/Context"
 import * as Semaphore from "effect/Semaphore"
 import { Definitions } from "./Definition.ts"
 import * as Freshness from "./Freshness.ts"
-import { Counters } from "./Metrics.ts"
+import { Counters, type Holding } from "./Metrics.ts"
 import type { Any, NodeDefinition, Policy } from "./Node.ts"
 import { TypeId } from "./Node.ts"
 import type { Settings } from "./Settings.ts"
@@ -63,8 +63,8 @@ export class Profiles {
     }
     this.#byNumber[definition.number] = profile
     if (earlier === undefined) {
-      const held = () => this.held(definition)
-      this.#unregister.set(definition.name, profile.counters.register(definition, held, this.#context))
+      const holding = () => this.holding(definition)
+      this.#unregister.set(definition.name, profile.counters.register(definition, holding, this.#context))
     }
     return profile
   }
@@ -77,7 +77,8 @@ export class Profiles {
       : Freshness.make([policy.stale, profile.definition.stale, this.#settings.stale])
   }
 
-  held(definition: NodeDefinition): { readonly entries: number; readonly evictions: number } {
+  /** What the store holds of a node. */
+  holding(definition: NodeDefinition): Holding {
     return { entries: this.#store.size(definition), evictions: this.#store.evictions(definition) }
   }
 

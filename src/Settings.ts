@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { CachemeError, describe, InvalidSetting } from "./CachemeError.ts"
 import * as Key from "./Key.ts"
-import { isDuration, type StaleOptions, windowNames } from "./Node.ts"
+import { durationExpected, isDuration, type StaleOptions, windowNames } from "./Node.ts"
 
 /** The options of a cache. */
 export interface Options {
@@ -58,8 +58,6 @@ const isProduction = (): boolean => {
   return process?.env?.["NODE_ENV"] === "production"
 }
 
-const durationExpected = `a Duration of zero or more, such as "10 minutes"`
-
 /** Fails with the setting, the value that was found and what is allowed. */
 export const invalid = (
   setting: string,
@@ -107,13 +105,17 @@ export const fromConfig = Effect.all({
   })
 })
 
+/** What a store in memory is said to hold at most, in entries and in bytes. A Map holds at most 2^24 entries. */
+export const capacityExpected = "an integer from 1 to 16777216"
+export const sizeExpected = `a size of at least 1 byte, such as "64 MiB"`
+
 /** The capacity of a store in memory from `CACHEME_CAPACITY`, in entries, and `CACHEME_CAPACITY_BYTES`. */
 export const capacityFromConfig = Effect.all({
-  capacity: variable("CACHEME_CAPACITY", "an integer from 1 to 16777216", (text) => {
+  capacity: variable("CACHEME_CAPACITY", capacityExpected, (text) => {
     const capacity = /^\d+$/.test(text) ? Number(text) : Number.NaN
     return capacity >= 1 && capacity <= 2 ** 24 ? capacity : undefined
   }),
-  bytes: variable("CACHEME_CAPACITY_BYTES", `a size of at least 1 byte, such as "64 MiB"`, (text) =>
+  bytes: variable("CACHEME_CAPACITY_BYTES", sizeExpected, (text) =>
     Option.getOrUndefined(
       Option.filter(
         /^\d+$/.test(text) ? Option.some(ByteSize.bytes(BigInt(text))) : ByteSize.fromString(text),

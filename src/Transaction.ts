@@ -48,9 +48,13 @@ export class Changes {
   }
 }
 
-/** Why a transaction may not be given an answer that rests on these ids, if so. */
-export const hiddenBy = (transaction: Transaction, ids: Iterable<string>): string | undefined => {
+/** Why the transaction that a fiber works in, if any, may not be given an answer, if so. */
+export const hiddenBy = (
+  transaction: Transaction | undefined,
+  answer: { readonly ids: () => Iterable<string> }
+): string | undefined => {
+  if (transaction === undefined) return undefined
   if (!transaction.readCommitted) return "it reads a snapshot that may be older than the answer"
-  const changed = transaction.changed.reaches(ids)
+  const changed = transaction.changed.reaches(answer.ids())
   return changed === undefined ? undefined : `it has itself changed ${changed}`
 }

@@ -66,6 +66,22 @@ describe("lookup.timeout", () => {
     }).pipe(Effect.provide(CachemeTest.layer()))
   )
 
+  it.effect("of the node holds where the call says nothing of it, also in so many words", () =>
+    Effect.gen(function* () {
+      class Slow extends Node.Class<Slow>()("slow", {
+        key: {},
+        value: Schema.String,
+        lookup: { timeout: "1 second" }
+      }) {}
+      const ask = Effect.never.pipe(
+        Cacheme.memoize(new Slow(), { lookup: { timeout: undefined, softTimeout: "1 hour" } })
+      )
+      const asked = yield* fork(Effect.flip(ask))
+      yield* TestClock.adjust("1 second")
+      assert.instanceOf(yield* Fiber.join(asked), LookupTimeout)
+    }).pipe(Effect.provide(CachemeTest.layer()))
+  )
+
   it.effect("of a call, of a one-off and of a function: each adds its error to the type", () =>
     Effect.gen(function* () {
       const lookup = { timeout: 100 } as const

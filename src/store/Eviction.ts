@@ -14,14 +14,15 @@
  * @see Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023
  */
 
-/** What a queue links. `frequency` is raised by hits, up to 3. */
-export interface Item {
-  frequency: number
+/** What a queue links. */
+export abstract class Item {
+  /** Raised by hits, up to 3. */
+  frequency = 0
+  queue: Queue | undefined = undefined
+  previous: Item | undefined = undefined
+  next: Item | undefined = undefined
   /** The hash of its key. */
-  readonly hash: number
-  queue: Queue | undefined
-  previous: Item | undefined
-  next: Item | undefined
+  abstract readonly hash: number
 }
 
 class Queue {

@@ -26,12 +26,14 @@ import * as Exit from "effect/Exit"
 import * as Hash from "effect/Hash"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { CachemeError, describe, InvalidSetting } from "../CachemeError.ts"
+import type { CachemeError } from "../CachemeError.ts"
 import type { Entry, Miss, Reason, Stale, Windows } from "../Entry.ts"
+import * as Freshness from "../Freshness.ts"
 import { Invalidation, type Request, type Targets } from "../Invalidation.ts"
 import type { Raw } from "../Key.ts"
 import * as Node from "../Node.ts"
 import * as Pattern from "../Pattern.ts"
+import * as Settings from "../Settings.ts"
 import {
   type Applied,
   type Fill,
@@ -43,7 +45,7 @@ import {
   type Stored
 } from "../Store.ts"
 import { bytesOf } from "./bytesOf.ts"
-import { Eviction, type Item } from "./Eviction.ts"
+import { Eviction, Item } from "./Eviction.ts"
 
 /** Options of the store in memory. */
 export interface Options {
@@ -92,31 +94,12 @@ export const layer = (options?: Options): Layer.Layer<Store, CachemeError> =>
 export const make = (options?: Options): Effect.Effect<Store["Service"], CachemeError> =>
   Effect.suspend(() => {
     const capacity = options?.capacity ?? defaultCapacity
-    // A Map holds at most 2^24 entries.
-    if (!Number.isInteger(capacity) || capacity < 1 || capacity > 2 ** 24) {
-      return Effect.fail(
-        new CachemeError({
-          reason: new InvalidSetting({
-            setting: "capacity",
-            value: describe(capacity),
-            expected: "an integer from 1 to 16777216"
-          })
-        })
-      )
-    }
+    if (!Number.isInteger(capacity) || capacity < 1 || capacity > 2 ** 24)
+      return Settings.invalid("capacity", capacity, Settings.capacityExpected)
     const { bytes } = options ?? {}
     const limit = bytes === undefined ? Infinity : Option.getOrUndefined(ByteSize.fromInput(bytes))
-    if (limit === undefined || Number(limit) < 1) {
-      return Effect.fail(
-        new CachemeError({
-          reason: new InvalidSetting({
-            setting: "bytes",
-            value: describe(bytes),
-            expected: `a size of at least 1 byte, such as "64 MiB"`
-          })
-        })
-      )
-    }
+    if (limit === undefined || Number(limit) < 1)
+      return Settings.invalid("bytes", bytes, Settings.sizeExpected)
     return Effect.succeed(Store.of(new Memory(capacity, Number(limit))))
   })
 
@@ -160,8 +143,7 @@ interface End {
  * A key's place: its entry, or what became of it. There are as many as entries, so every field counts: what is rare
  * lies elsewhere, and what is equal is shared.
  */
-class Slot implements Item, Found {
-  frequency = 0
+class Slot extends Item implements Found {
   /** `noExit` once the entry is known to be of no use; `expiresAt` has passed then. */
   exit: Exit.Exit<any, any> = noExit
   expiresAt = -Infinity
@@ -171,12 +153,10 @@ class Slot implements Item, Found {
   end: End | undefined = undefined
   keep = nothingKept
   took = 0
-  queue: Item["queue"] = undefined
-  previous: Item | undefined = undefined
-  next: Item | undefined = undefined
   readonly shelf: Shelf
   readonly key: Raw
   constructor(shelf: Shelf, key: Raw) {
+    super()
     this.shelf = shelf
     this.key = key
   }
@@ -512,8 +492,7 @@ class Memory {
       const over = overEra(slot)
       if (over !== undefined) slot.end = { by: over.cell.id, at: over.endedAt! }
     }
-    const { agedFor, invalidatedFor } = staleOf(slot, now)
-    if (agedFor < slot.keep.aged && invalidatedFor < slot.keep.invalidated) return true
+    if (Freshness.isWithin(staleOf(slot, now), slot.keep)) return true
     this.#letGo(slot)
     return false
   }

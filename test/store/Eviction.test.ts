@@ -1,15 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Hash, Schema } from "effect"
-import { Eviction, type Item } from "../../src/store/Eviction.ts"
+import { Eviction, Item } from "../../src/store/Eviction.ts"
 
-class Key implements Item {
-  frequency = 0
-  queue: Item["queue"] = undefined
-  previous: Item | undefined = undefined
-  next: Item | undefined = undefined
+class Key extends Item {
   readonly hash: number
   readonly key: number
   constructor(key: number) {
+    super()
     this.key = key
     this.hash = Hash.number(key)
   }
