@@ -224,13 +224,13 @@ class Batch {
           return Effect.flatMap(leading, (own) => {
             const boarded = [...own, ...joined]
             const me = { ...caller, crew: own[0]?.crew }
-            return Effect.flatMap(flights.landings(boarded, parent, restore), (landings) => {
-              const landed = boarded.map((flight, i) => [flight, landings[i]!] as const)
-              const taken = landed.filter(([flight, landing]) => mayTake(me, flight, landing))
-              const answers = taken.map(([{ key }, landing]) => [key, landing] as const)
-              if (taken.length === landed.length) return Effect.succeed(answers)
-              const again = landed.filter((pair) => !taken.includes(pair)).map(([{ key }]) => key)
-              return Effect.map(restore(round(again, number + 1)), (more) => [...answers, ...more])
+            return Effect.flatMap(flights.awaitAll(boarded, parent, restore), () => {
+              const again = boarded.filter((flight) => !mayTake(me, flight)).map(({ key }) => key)
+              const taken = boarded.filter(({ key }) => !again.includes(key))
+              const answers = taken.map(({ key, landed }) => [key, landed!] as const)
+              return again.length === 0
+                ? Effect.succeed(answers)
+                : Effect.map(restore(round(again, number + 1)), (more) => [...answers, ...more])
             })
           })
         })

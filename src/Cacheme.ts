@@ -272,8 +272,9 @@ const make = Effect.fnUntraced(function* (
       Effect.fnUntraced(function* (fill) {
         const noted = { recorded: [], isComplete: true, took: 0 }
         const { entry } = yield* appraiser.appraise(node, policy, outcome, declared, noted)
-        const { stored } = yield* invalidator.publishUnsafe(ownKey(node), entry && { fill, entry })
-        if (entry !== undefined) lookups.countRefusal(node, stored)
+        const request = ownKey(node)
+        const { stored } = yield* invalidator.publishUnsafe(request, entry && fill.replace(request, entry))
+        if (stored !== undefined) lookups.countRefusal(node, stored)
         return stored === "stored"
       }),
       (fill) => fill.end

@@ -174,15 +174,13 @@ export class Flights {
     alone: () => Effect.Effect<Landing, never, R>
   ): Effect.Effect<Landing, never, R> {
     const caller = this.arrive()
-    const end = (flight: Flight): Effect.Effect<Landing, never, R> => {
-      const landing = flight.landed!
-      return mayTake(caller, flight, landing) ? Effect.succeed(landing) : attempt
-    }
+    const end = (flight: Flight): Effect.Effect<Landing, never, R> =>
+      mayTake(caller, flight) ? Effect.succeed(flight.landed!) : attempt
     const lead = () =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(this.lead([key], false, parent, takeoff), ([flight]) =>
           Effect.andThen(
-            this.landings([flight!], parent, restore),
+            this.awaitAll([flight!], parent, restore),
             Effect.suspend(() => restore(end(flight!)))
           )
         )
@@ -247,17 +245,13 @@ export class Flights {
     })
   }
 
-  /** Waits for flights that were boarded; an interrupted caller leaves them. */
-  landings(
-    boarded: ReadonlyArray<Flight>,
-    parent: Crew | undefined,
-    restore: Restore
-  ): Effect.Effect<ReadonlyArray<Landing>> {
-    const all = Effect.callback<ReadonlyArray<Landing>>((resume) => {
+  /** Waits until flights that were boarded have landed; an interrupted caller leaves them. */
+  awaitAll(boarded: ReadonlyArray<Flight>, parent: Crew | undefined, restore: Restore): Effect.Effect<void> {
+    const all = Effect.callback<void>((resume) => {
       let missing = boarded.length
       const forget = boarded.map((flight) =>
         flight.whenLanded(() => {
-          if (--missing === 0) resume(Effect.succeed(boarded.map(({ landed }) => landed!)))
+          if (--missing === 0) resume(Effect.void)
         })
       )
       return Effect.sync(() => forget.forEach((f) => f()))
@@ -293,7 +287,8 @@ export class Flights {
 const lost = { isAnswer: false, isSound: true, ids: undefined }
 
 /** Whether a caller may take what a flight has landed with: see above. */
-export const mayTake = (caller: Caller, flight: Flight, landing: Landing): boolean => {
+export const mayTake = (caller: Caller, flight: Flight): boolean => {
+  const landing = flight.landed!
   if (flight.crew === caller.crew) return true
   if (flight.number <= caller.arrival && !landing.isSound) return false
   if (Exit.isSuccess(landing.exit)) return true

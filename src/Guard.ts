@@ -6,7 +6,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { CachemeError, StoreFailed } from "./CachemeError.ts"
-import { type Fill, Store } from "./Store.ts"
+import { type Applied, type Fill, Store } from "./Store.ts"
 
 const toldAtMost = 100
 
@@ -41,14 +41,28 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
       return Effect.as(tell, otherwise)
     })
 
+  /** A lost invalidation is never silent. */
+  const orFail = (applied: Effect.Effect<Applied, CachemeError>): Effect.Effect<Applied, CachemeError> =>
+    Effect.catchCause(applied, (cause) =>
+      Cause.hasDies(cause)
+        ? Effect.fail(
+            new CachemeError({
+              reason: new StoreFailed({ operation: "invalidate", found: String(Cause.squash(cause)) })
+            })
+          )
+        : Effect.failCause(cause)
+    )
+
   const guardFill = (fill: Fill): Fill => ({
     isOvertaken: () => attempt("isOvertaken", fill.isOvertaken, true),
     isQuiet: () => attempt("isQuiet", fill.isQuiet, false),
     store: (entry) => recover("store", fill.store(entry), "failed"),
+    replace: (request, entry) => orFail(Effect.suspend(() => fill.replace(request, entry))),
     discard: recover("discard", fill.discard, undefined),
     end: recover("end", fill.end, undefined)
   })
-  const fills = new WeakMap<Fill, Fill>()
+
+  const unfilled = guardFill(noFill(store))
 
   return Store.of({
     label: store.label,
@@ -69,32 +83,14 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
           "begin",
           Effect.map(
             Effect.suspend(() => store.begin(node, known, since)),
-            (fill) => {
-              const guarded = guardFill(fill)
-              fills.set(guarded, fill)
-              return guarded
-            }
+            guardFill
           ),
-          noFill
+          unfilled
         )
       ),
     // A position that is not known is one that nothing can be stored with.
     position: recover("position", store.position, Number.NaN),
-    invalidate: (request, replacement) => {
-      const fill = replacement && fills.get(replacement.fill)
-      const applied = Effect.suspend(() =>
-        store.invalidate(request, replacement && fill && { ...replacement, fill })
-      )
-      return Effect.catchCause(applied, (cause) =>
-        Cause.hasDies(cause)
-          ? Effect.fail(
-              new CachemeError({
-                reason: new StoreFailed({ operation: "invalidate", found: String(Cause.squash(cause)) })
-              })
-            )
-          : Effect.failCause(cause)
-      )
-    },
+    invalidate: (request) => orFail(Effect.suspend(() => store.invalidate(request))),
     explain: (node) => recover("explain", store.explain(node), { _tag: "Absent" }),
     size: (definition) => attempt("size", () => store.size(definition), 0),
     evictions: (definition) => attempt("evictions", () => store.evictions(definition), 0),
@@ -103,10 +99,12 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
 }
 
 /** Instead of the right to store an answer: the answer is given, and not stored. */
-const noFill: Fill = {
+const noFill = (store: Store["Service"]): Fill => ({
   isOvertaken: () => false,
   isQuiet: () => true,
   store: () => Effect.succeed("failed"),
+  replace: (request) =>
+    Effect.map(store.invalidate(request), (applied) => ({ ...applied, stored: "failed" })),
   discard: Effect.void,
   end: Effect.void
-}
+})

@@ -14,21 +14,23 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { CachemeError, Closed } from "./CachemeError.ts"
 import type { Invalidation, Request } from "./Invalidation.ts"
-import type { Applied, Replacement, Store } from "./Store.ts"
+import type { Applied, Store } from "./Store.ts"
 
 /** A request on its way, with the place where its acknowledgement is awaited. */
 interface Published {
-  readonly request: Request
-  readonly replacement: Replacement | undefined
+  readonly applied: Effect.Effect<Applied, CachemeError>
   readonly acknowledged: Deferred.Deferred<Applied, CachemeError>
 }
 
 /** Publishes invalidations and tells of those applied. */
 export interface Invalidator {
-  /** Publishes at once, without waiting; the effect waits for the acknowledgement and may be interrupted freely. */
+  /**
+   * Publishes at once, without waiting; the effect waits for the acknowledgement and may be interrupted freely. A
+   * request is applied by the store's `invalidate`, unless `applied` does it: a replacement.
+   */
   readonly publishUnsafe: (
     request: Request,
-    replacement?: Replacement
+    applied?: Effect.Effect<Applied, CachemeError>
   ) => Effect.Effect<Applied, CachemeError>
   /** The invalidations applied from the moment of subscription on. A subscriber is expected to keep up. */
   readonly events: Stream.Stream<Invalidation>
@@ -45,7 +47,7 @@ export const make = Effect.fnUntraced(function* (
   const outstanding = new Set<Published>()
 
   const apply = Effect.fnUntraced(function* (published: Published) {
-    const exit = yield* Effect.exit(store.invalidate(published.request, published.replacement))
+    const exit = yield* Effect.exit(published.applied)
     outstanding.delete(published)
     if (Exit.isSuccess(exit)) PubSub.publishUnsafe(events, exit.value.invalidation)
     yield* Deferred.done(published.acknowledged, exit)
@@ -65,8 +67,8 @@ export const make = Effect.fnUntraced(function* (
   )
 
   return {
-    publishUnsafe: (request, replacement) => {
-      const published: Published = { request, replacement, acknowledged: Deferred.makeUnsafe() }
+    publishUnsafe: (request, applied = store.invalidate(request)) => {
+      const published: Published = { applied, acknowledged: Deferred.makeUnsafe() }
       if (!PubSub.publishUnsafe(requests, published))
         return Effect.fail(new CachemeError({ reason: new Closed() }))
       outstanding.add(published)

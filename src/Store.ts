@@ -47,24 +47,23 @@ export interface Fill {
   readonly isQuiet: () => boolean
   /** Stores the answer unless one of its tags was invalidated since the lookup began. */
   readonly store: (entry: Entry) => Effect.Effect<Stored>
+  /**
+   * Applies an invalidation of its own key and stores the answer in the same step, unless something it rests on was
+   * invalidated between its position and now: its own invalidation is no reason to refuse it.
+   */
+  readonly replace: (request: Request, entry: Entry) => Effect.Effect<Applied, CachemeError>
   /** Gives up what the key holds, fresh or stale: a newer answer is known, which is not to be stored. */
   readonly discard: Effect.Effect<void>
   /** Gives the right back. Must be called once, after `store` or without it. */
   readonly end: Effect.Effect<void>
 }
 
-/** An answer that takes the place of whatever its key held, in the same step as an invalidation of that key. */
-export interface Replacement {
-  readonly fill: Fill
-  readonly entry: Entry
-}
-
 /** What an invalidation did, and the event to tell of. */
 export interface Applied {
   readonly report: Report
   readonly invalidation: Invalidation
-  /** What became of the replacement that came with it; "overtaken" without one. */
-  readonly stored: Stored
+  /** What became of the answer that came with it, if one did. */
+  readonly stored?: Stored | undefined
 }
 
 /** A store of entries. */
@@ -84,11 +83,8 @@ export class Store extends Context.Service<
     readonly begin: (node: Any, known: ReadonlyArray<string>, since?: number) => Effect.Effect<Fill>
     /** The position now. What is invalidated from here on is remembered for fills that begin at it. */
     readonly position: Effect.Effect<number>
-    /**
-     * Makes every entry that the targets reach stale, before it completes. A replacement is stored in the same step,
-     * unless something it rests on was invalidated between its fill's position and now.
-     */
-    readonly invalidate: (request: Request, replacement?: Replacement) => Effect.Effect<Applied, CachemeError>
+    /** Makes every entry that the targets reach stale, before it completes. */
+    readonly invalidate: (request: Request) => Effect.Effect<Applied, CachemeError>
     /** Why a key is, or is not, answered. */
     readonly explain: (node: Any) => Effect.Effect<Reason>
     /** What it holds of a node, or of all. */

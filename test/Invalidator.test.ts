@@ -17,9 +17,9 @@ const makeSlowStore = Effect.gen(function* () {
     held: () => ({ miss: "absent", stale: undefined }),
     begin: (node, known) => memory.begin(node, known),
     position: memory.position,
-    invalidate: (request, replacement) =>
+    invalidate: (request) =>
       Deferred.await(gate).pipe(
-        Effect.andThen(memory.invalidate(request, replacement)),
+        Effect.andThen(memory.invalidate(request)),
         Effect.tap(() => Effect.sync(() => applied.push(request)))
       ),
     explain: (node) => memory.explain(node),

@@ -34,16 +34,7 @@ import type { Raw } from "../Key.ts"
 import * as Node from "../Node.ts"
 import * as Pattern from "../Pattern.ts"
 import * as Settings from "../Settings.ts"
-import {
-  type Applied,
-  type Fill,
-  type Found,
-  type Held,
-  type Now,
-  type Replacement,
-  Store,
-  type Stored
-} from "../Store.ts"
+import { type Applied, type Fill, type Found, type Held, type Now, Store, type Stored } from "../Store.ts"
 import { bytesOf } from "./bytesOf.ts"
 import { Eviction, Item } from "./Eviction.ts"
 
@@ -204,18 +195,20 @@ class MemoryFill implements Fill {
   isQuiet = () => this.#memory.sequence === this.startedAt
   isOvertaken = () => !this.isQuiet() && this.#memory.isOvertaken(this.startedAt, this.#known)
   store = (entry: Entry) =>
-    Effect.clockWith((clock) =>
-      Effect.sync((): Stored =>
-        this.accepts(entry) ? this.replace(entry, clock.currentTimeMillisUnsafe()) : "overtaken"
-      )
+    Effect.map(Clock.currentTimeMillis, (now): Stored =>
+      this.#accepts(entry) ? this.#memory.store(this.#node, entry, now) : "overtaken"
     )
+  replace = (request: Request, entry: Entry) =>
+    Effect.map(Clock.currentTimeMillis, (now): Applied => {
+      // Judged first: its own invalidation of the key is no reason to refuse it.
+      const isAccepted = this.#accepts(entry)
+      const applied = this.#memory.apply(request, now)
+      return { ...applied, stored: isAccepted ? this.#memory.store(this.#node, entry, now) : "overtaken" }
+    })
   discard = Effect.sync(() => this.#memory.discard(this.#node))
-  accepts(entry: Entry): boolean {
+  #accepts(entry: Entry): boolean {
     if (this.isQuiet()) return true
     return !this.#memory.isOvertaken(this.startedAt, [this.#node[Node.TypeId].id(this.#node), ...entry.tags])
-  }
-  replace(entry: Entry, now: number): Stored {
-    return this.#memory.store(this.#node, entry, now)
   }
   end = Effect.sync(() => this.#memory.endFill(this))
 }
@@ -384,30 +377,23 @@ class Memory {
 
   // ------------------------------------------------------------------------------------------------- invalidating
 
-  invalidate(request: Request, replacement?: Replacement): Effect.Effect<Applied> {
-    return Effect.map(Clock.currentTimeMillis, (instant) => {
-      const fill = replacement?.fill as MemoryFill | undefined
-      // Its own invalidation of the key is no reason to refuse it.
-      const isAccepted = fill?.accepts(replacement!.entry) === true
-      const entries = this.#apply(request, instant)
-      const position = this.sequence
-      const stored = isAccepted ? fill.replace(replacement!.entry, instant) : "overtaken"
-      return {
-        stored,
-        report: { entries, position, pending: 0, deferred: false },
-        invalidation: new Invalidation({
-          keys: request.keys,
-          tags: request.tags,
-          patterns: request.patterns,
-          cause: request.cause,
-          position,
-          instant
-        })
-      }
-    })
+  invalidate(request: Request): Effect.Effect<Applied> {
+    return Effect.map(Clock.currentTimeMillis, (now) => this.apply(request, now))
   }
 
-  #apply(targets: Targets, now: number): number {
+  /** Applies an invalidation, in one step. */
+  apply(request: Request, instant: number): Applied {
+    const entries = this.#end(request, instant)
+    const position = this.sequence
+    const { keys, tags, patterns, cause } = request
+    return {
+      report: { entries, position, pending: 0, deferred: false },
+      invalidation: new Invalidation({ keys, tags, patterns, cause, position, instant })
+    }
+  }
+
+  /** Ends what the targets reach; tells how many entries were fresh and no longer are. */
+  #end(targets: Targets, now: number): number {
     const at = ++this.sequence
     if (!this.#remembers()) this.#floor = at
     let entries = 0

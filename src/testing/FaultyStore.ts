@@ -13,9 +13,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
 import * as Layer from "effect/Layer"
-import type { Invalidation } from "../Invalidation.ts"
+import type { CachemeError } from "../CachemeError.ts"
+import type { Invalidation, Request } from "../Invalidation.ts"
 import * as Node from "../Node.ts"
-import { type Fill, type Found, Store } from "../Store.ts"
+import { type Applied, type Fill, type Found, Store } from "../Store.ts"
 
 /** What can be made to go wrong. */
 export type Operation = "peek" | "begin" | "store" | "invalidate"
@@ -105,9 +106,17 @@ const make = (inner: Store["Service"]): Context.Context<FaultyStore | Store> => 
       )
       if (is("store", "stall")) return Effect.tap(stored, healed.await)
       return disturbed("store", stored, () => Effect.succeed("stored"))
-    }
+    },
+    replace: (request, entry) => invalidating(request, fill.replace(request, entry))
   })
-  const fills = new WeakMap<Fill, Fill>()
+
+  const invalidating = (request: Request, applied: Effect.Effect<Applied, CachemeError>) => {
+    const noted = Effect.tap(applied, ({ invalidation }) =>
+      Effect.sync(() => invalidations.push(invalidation))
+    )
+    const nothing = { ...request, keys: [], tags: [], patterns: [] }
+    return disturbed("invalidate", noted, () => inner.invalidate(nothing))
+  }
 
   const store = Store.of({
     label: `faulty ${inner.label}`,
@@ -119,11 +128,7 @@ const make = (inner: Store["Service"]): Context.Context<FaultyStore | Store> => 
     },
     held: (node, now) => inner.held(node, now),
     begin: (node, known, since) => {
-      const begun = Effect.map(inner.begin(node, known, since), (fill) => {
-        const faulty = disturbFill(node, fill)
-        fills.set(faulty, fill)
-        return faulty
-      })
+      const begun = Effect.map(inner.begin(node, known, since), (fill) => disturbFill(node, fill))
       return disturbed("begin", begun, () =>
         Effect.map(begun, (fill) => ({
           ...fill,
@@ -136,15 +141,7 @@ const make = (inner: Store["Service"]): Context.Context<FaultyStore | Store> => 
       )
     },
     position: inner.position,
-    invalidate: (request, replacement) => {
-      const fill = replacement && fills.get(replacement.fill)
-      const applied = Effect.tap(
-        inner.invalidate(request, replacement && fill && { ...replacement, fill }),
-        ({ invalidation }) => Effect.sync(() => invalidations.push(invalidation))
-      )
-      const nothing = { ...request, keys: [], tags: [], patterns: [] }
-      return disturbed("invalidate", applied, () => inner.invalidate(nothing))
-    },
+    invalidate: (request) => invalidating(request, inner.invalidate(request)),
     explain: (node) => inner.explain(node),
     size: (definition) => inner.size(definition),
     evictions: (definition) => inner.evictions(definition),

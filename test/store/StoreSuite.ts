@@ -212,7 +212,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, CachemeError>) => 
           Effect.gen(function* () {
             const fill = yield* store.begin(row(1), own(1), since)
             if (Object.keys(before).length > 0) yield* invalidate(before)
-            const { stored } = yield* store.invalidate(invalidation({ keys: ["row:1"] }), { fill, entry })
+            const { stored } = yield* fill.replace(invalidation({ keys: ["row:1"] }), entry)
             yield* fill.end
             return stored
           })
