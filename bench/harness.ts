@@ -4,18 +4,32 @@
  */
 import { cpus } from "node:os"
 
-/** One way of doing the same work. `run` does it once and says how many operations that were. */
+/** One way of doing the same work. `run` does it once and says how many nanoseconds an operation took. */
 export interface Subject {
   readonly name: string
   readonly run: () => Promise<number>
 }
 
-/** The time of an operation, in nanoseconds: the median of the rounds, and the middle half of them. */
+/** How many nanoseconds an operation took, of so many that were done. */
+export const timed = async (operations: number, work: () => Promise<unknown>): Promise<number> => {
+  const start = process.hrtime.bigint()
+  await work()
+  return Number(process.hrtime.bigint() - start) / operations
+}
+
+/** The median of what was measured, and the middle half. */
 export interface Measured {
   readonly name: string
   readonly median: number
   readonly low: number
   readonly high: number
+}
+
+/** Sums measurements up. */
+export const summarize = (name: string, measurements: ReadonlyArray<number>): Measured => {
+  const sorted = measurements.toSorted((a, b) => a - b)
+  const at = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!
+  return { name, median: at(0.5), low: at(0.25), high: at(0.75) }
 }
 
 /** Runs all subjects in each round, beginning with another one each time. The first round is thrown away. */
@@ -28,18 +42,12 @@ export const measure = async (
   for (let round = 0; round <= rounds; round++) {
     for (let i = 0; i < subjects.length; i++) {
       const { name, run } = subjects[(i + round) % subjects.length]!
-      const start = process.hrtime.bigint()
-      const operations = await run()
-      const nanoseconds = Number(process.hrtime.bigint() - start) / operations
+      const nanoseconds = await run()
       if (round > 0) times.get(name)!.push(nanoseconds)
       tick()
     }
   }
-  return subjects.map(({ name }) => {
-    const sorted = times.get(name)!.toSorted((a, b) => a - b)
-    const at = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!
-    return { name, median: at(0.5), low: at(0.25), high: at(0.75) }
-  })
+  return subjects.map(({ name }) => summarize(name, times.get(name)!))
 }
 
 /** The same sequence of chances for every subject and every run. */

@@ -6,7 +6,7 @@ import { execFileSync } from "node:child_process"
 import { join } from "node:path"
 import { Db, Model } from "../src/drizzle/index.ts"
 import { Cacheme, MemoryStore, Node, Tag } from "../src/index.ts"
-import { measure, type Measured, type Subject, uniform, zipf } from "./harness.ts"
+import { measure, type Measured, type Subject, summarize, timed, uniform, zipf } from "./harness.ts"
 import { makePeers, type Value } from "./peers.ts"
 import { hitRatios } from "./traces.ts"
 
@@ -123,23 +123,23 @@ const W1: Workload = {
       (name: string, f: (id: number) => Effect.Effect<unknown, unknown, Cacheme | Db>) =>
       (keys: ReadonlyArray<number>): Subject => ({
         name,
-        run: async () => {
-          await runtime.runPromise(
-            Effect.gen(function* () {
-              for (const key of keys) yield* f(key)
-            })
+        run: () =>
+          timed(keys.length, () =>
+            runtime.runPromise(
+              Effect.gen(function* () {
+                for (const key of keys) yield* f(key)
+              })
+            )
           )
-          return keys.length
-        }
       })
     const promise =
       (name: string, f: (id: number) => unknown) =>
       (keys: ReadonlyArray<number>): Subject => ({
         name,
-        run: async () => {
-          for (const key of keys) await f(key)
-          return keys.length
-        }
+        run: () =>
+          timed(keys.length, async () => {
+            for (const key of keys) await f(key)
+          })
       })
     const runPromise = Effect.runPromiseWith(context)
     const runSync = Effect.runSyncWith(context)
@@ -210,12 +210,12 @@ const W1: Workload = {
     const tracer = Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
     const withTracer = (name: string, isTraced: boolean): Subject => ({
       name,
-      run: async () => {
+      run: () => {
         const reading = Effect.gen(function* () {
           for (const key of few) yield* ask(key)
         }).pipe(Effect.withSpan("reading"))
-        await runtime.runPromise(isTraced ? Effect.withTracer(reading, tracer) : reading)
-        return few.length
+        const traced = isTraced ? Effect.withTracer(reading, tracer) : reading
+        return timed(few.length, () => runtime.runPromise(traced))
       }
     })
     tables.push({
@@ -226,10 +226,11 @@ const W1: Workload = {
     })
     const together = uniform(1000, distinct)
     const nodes = together.map((id) => new ValueNode({ id }))
-    const times = (f: () => Promise<unknown>) => async () => {
-      for (let i = 0; i < reads / 4000; i++) await f()
-      return (reads / 4000) * 1000
-    }
+    const batches = reads / 4000
+    const times = (f: () => Promise<unknown>) => () =>
+      timed(batches * together.length, async () => {
+        for (let i = 0; i < batches; i++) await f()
+      })
     tables.push({
       title: "1,000 keys at once",
       unit: "ns a key",
@@ -279,12 +280,9 @@ const W5: Workload = {
       name,
       run: async () => {
         lookups = 0
-        const start = process.hrtime.bigint()
-        await all(++id)
-        const past = Number(process.hrtime.bigint() - start) - 20e6
+        const took = await timed(1, () => all(++id))
         if (lookups !== 1) throw new Error(`${name} made ${lookups} lookups`)
-        // As many operations as make the harness see the time past the lookup.
-        return (past + 20e6) / Math.max(past, 1)
+        return took - 20e6
       }
     })
     const peers = makePeers(slow)
@@ -334,24 +332,14 @@ const W6: Workload = {
         name: `${entries} entries`,
         run: async () => {
           await runtime.runPromise(fill)
-          const start = process.hrtime.bigint()
-          await runtime.runPromise(Cacheme.invalidate(new All()))
-          const time = Number(process.hrtime.bigint() - start)
-          filled.set(`${entries} entries`, [...(filled.get(`${entries} entries`) ?? []), time])
-          return 1
+          return timed(1, () => runtime.runPromise(Cacheme.invalidate(new All())))
         }
       })
     }
     // Warm: a process that invalidates for the first time is not what is asked about.
     for (const runtime of runtimes)
       await runtime.runPromise(Effect.replicateEffect(Cacheme.invalidate(new Numbered({ number: 1 })), 2000))
-    const filled = new Map<string, Array<number>>()
-    await measure(subjects, rounds, tick)
-    const rows = subjects.map(({ name }) => {
-      const sorted = filled.get(name)!.toSorted((a, b) => a - b)
-      const at = (q: number) => sorted[Math.floor(q * sorted.length)]!
-      return { name, median: at(0.5), low: at(0.25), high: at(0.75) }
-    })
+    const rows = await measure(subjects, rounds, tick)
     for (const runtime of runtimes) await runtime.dispose()
     return [{ title: "one invalidation, until it is acknowledged", unit: "ns", rows }]
   }
@@ -464,9 +452,7 @@ const W8: Workload = {
         bytes.push(Number(execFileSync(process.execPath, args, { encoding: "utf8" })))
         tick()
       }
-      bytes.sort((a, b) => a - b)
-      const [low, median, high] = [bytes[0]!, bytes[bytes.length >> 1]!, bytes.at(-1)!]
-      rows.push({ name: name.includes("tag") ? `cacheme, ${name}` : name, median, low, high })
+      rows.push(summarize(name.includes("tag") ? `cacheme, ${name}` : name, bytes))
     }
     return [{ title: "an entry", unit: "bytes", base: "lru-cache", rows }]
   }

@@ -396,7 +396,10 @@ export const isKeyId = (id: string): boolean =>
   !id.startsWith("#") && !id.startsWith("@") && !id.endsWith(":*")
 
 /** Throws `InvalidDefinition`, naming the option, unless all times, numbers and schedules are what they must be. */
-export const assertOptionsUnsafe = (owner: string, options: Overrides): void => {
+export const assertOptionsUnsafe = (
+  owner: string,
+  options: Overrides & { readonly absent?: Duration.Input | undefined }
+): void => {
   const check = (
     field: string,
     actual: unknown,
@@ -410,6 +413,7 @@ export const assertOptionsUnsafe = (owner: string, options: Overrides): void => 
   }
   const duration = (field: string, actual: unknown) => check(field, actual, isDuration, durationExpected)
   if (typeof options.timeToLive !== "function") duration("timeToLive", options.timeToLive)
+  duration("absent", options.absent)
   for (const name of windowNames) duration(`stale.${name}`, options.stale?.[name])
   const { ahead, jitter } = options.refresh ?? {}
   check("refresh.ahead", ahead, (value) => Number.isFinite(value) && value >= 0, "a number of zero or more")

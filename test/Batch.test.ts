@@ -126,6 +126,14 @@ describe("getAll", () => {
       assert.deepStrictEqual(yield* library.titles(2), ["t2"])
     }))
 
+  it("a time for absences that is none is an error that names it", () => {
+    for (const absent of [-1, "soon" as never])
+      assert.throws(
+        () => Cacheme.getAll(nodes(1), () => Effect.succeed([]), { absent }),
+        /Cacheme.getAll: absent is .*, expected a Duration of zero or more/
+      )
+  })
+
   test("a remembered absence ends with an invalidation of the key, its tags or its node", (library) =>
     Effect.gen(function* () {
       class Row extends Node.Class<Row>()("row", {

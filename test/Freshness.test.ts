@@ -26,9 +26,10 @@ class Source {
     const answer = this.fails ? Effect.fail("down" as const) : Effect.succeed(run)
     return this.gate === undefined ? answer : Effect.andThen(Deferred.await(this.gate), answer)
   })
+  /** Asks for the offer, with options of the call. */
+  readonly ask = (overrides?: Node.Overrides<Offer, number, never, never>) =>
+    this.lookup.pipe(Cacheme.memoize(offer, overrides))
 }
-
-const makeSource = () => new Source()
 
 const fork = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
 
@@ -39,8 +40,8 @@ describe("stale.whileRevalidate", () => {
 
   it.effect("gives an aged answer at once within its window, and refreshes it in the background", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
+      const source = new Source()
+      const ask = source.ask({ stale })
       assert.strictEqual(yield* ask, 1)
       yield* TestClock.adjust("14999 millis")
       const explained = yield* Cacheme.explain(offer)
@@ -57,8 +58,8 @@ describe("stale.whileRevalidate", () => {
 
   it.effect("not after its window, and not at all after an invalidation", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
+      const source = new Source()
+      const ask = source.ask({ stale })
       yield* ask
       yield* TestClock.adjust("15 seconds")
       assert.strictEqual(yield* ask, 2)
@@ -72,8 +73,8 @@ describe("stale.whileRevalidate", () => {
 
   it.effect("makes one lookup for a thousand hits, and backs off while it fails", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale: { whileRevalidate: "1 hour" } }))
+      const source = new Source()
+      const ask = source.ask({ stale: { whileRevalidate: "1 hour" } })
       yield* ask
       yield* TestClock.adjust("10 seconds")
       source.fails = true
@@ -103,8 +104,8 @@ describe("stale.whileRevalidate", () => {
 
   it.effect("does not try again for an answer that nobody asks for", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale: { whileRevalidate: "1 hour" } }))
+      const source = new Source()
+      const ask = source.ask({ stale: { whileRevalidate: "1 hour" } })
       yield* ask
       yield* TestClock.adjust("10 seconds")
       source.fails = true
@@ -117,8 +118,8 @@ describe("stale.whileRevalidate", () => {
 
   it.effect("a refresh outlives the caller that started it, and its scope", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
+      const source = new Source()
+      const ask = source.ask({ stale })
       yield* ask
       yield* TestClock.adjust("10 seconds")
       source.gate = yield* Deferred.make<void>()
@@ -133,9 +134,9 @@ describe("stale.whileRevalidate", () => {
 
   it.effect("a caller without a window joins the refresh, and its interruption does not stop it", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
-      const patient = source.lookup.pipe(Cacheme.memoize(offer))
+      const source = new Source()
+      const ask = source.ask({ stale })
+      const patient = source.ask()
       yield* ask
       yield* TestClock.adjust("10 seconds")
       source.gate = yield* Deferred.make<void>()
@@ -150,12 +151,12 @@ describe("stale.whileRevalidate", () => {
 
   it.effect("a newer answer that is not to be stored ends the stale one", () =>
     Effect.gen(function* () {
-      const source = makeSource()
+      const source = new Source()
       const times = {
         timeToLive: (exit: Exit.Exit<number, unknown>) =>
           Exit.isSuccess(exit) && exit.value === 1 ? 10_000 : 0
       }
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale, ...times }))
+      const ask = source.ask({ stale, ...times })
       yield* ask
       yield* TestClock.adjust("11 seconds")
       assert.strictEqual(yield* ask, 1)
@@ -166,14 +167,14 @@ describe("stale.whileRevalidate", () => {
 
   it.effect("an answer that rests on a stale one is never kept", () =>
     Effect.gen(function* () {
-      const source = makeSource()
+      const source = new Source()
       class Page extends Node.Class<Page>()("page", { key: {}, value: Schema.String }) {}
       const page = source.lookup.pipe(
         Cacheme.memoize(offer, { stale }),
         Effect.map((n) => `offer ${n}`),
         Cacheme.memoize(new Page())
       )
-      yield* source.lookup.pipe(Cacheme.memoize(offer, { stale }))
+      yield* source.ask({ stale })
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual(yield* page, "offer 1")
       yield* CachemeTest.assertNotFresh(new Page())
@@ -188,8 +189,8 @@ describe("stale.afterInvalidation", () => {
 
   it.effect("gives an invalidated answer within its window, counted from the first invalidation", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale, timeToLive: "1 hour" }))
+      const source = new Source()
+      const ask = source.ask({ stale, timeToLive: "1 hour" })
       yield* ask
       yield* Cacheme.invalidate(new Price({ id: 1 }))
       source.fails = true
@@ -208,8 +209,8 @@ describe("stale.afterInvalidation", () => {
   it.effect("of its key, of its class, by pattern: all the same", () =>
     Effect.gen(function* () {
       for (const target of [offer, Offer, { pattern: "offer:*" }]) {
-        const source = makeSource()
-        const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
+        const source = new Source()
+        const ask = source.ask({ stale })
         yield* Cacheme.refresh(source.lookup, offer, { stale })
         yield* Cacheme.invalidate(target)
         assert.strictEqual(yield* ask, 1)
@@ -221,8 +222,8 @@ describe("stale.afterInvalidation", () => {
 
   it.effect("an answer that has aged out too needs both windows", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
+      const source = new Source()
+      const ask = source.ask({ stale })
       yield* ask
       yield* TestClock.adjust("9 seconds")
       yield* Cacheme.invalidate(offer)
@@ -237,8 +238,8 @@ describe("stale.ifError", () => {
 
   it.effect("gives an aged answer when the lookup fails or dies, within its window", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
+      const source = new Source()
+      const ask = source.ask({ stale })
       yield* ask
       yield* TestClock.adjust("10 seconds")
       source.fails = true
@@ -255,8 +256,8 @@ describe("stale.ifError", () => {
 
   it.effect("not an invalidated one, unless afterInvalidation allows it too", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
+      const source = new Source()
+      const ask = source.ask({ stale })
       yield* ask
       yield* Cacheme.invalidate(new Price({ id: 1 }))
       source.fails = true
@@ -283,8 +284,8 @@ describe("stale.ifError", () => {
 
   it.effect("an interrupted lookup is none that failed", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer, { stale }))
+      const source = new Source()
+      const ask = source.ask({ stale })
       yield* ask
       yield* TestClock.adjust("10 seconds")
       for (const lookup of [Effect.interrupt, Effect.failCause(Cause.interrupt())]) {
@@ -355,7 +356,7 @@ describe("the windows", () => {
 
   it.effect("the nearest setting wins, each for itself: call, node, cache", () =>
     Effect.gen(function* () {
-      const source = makeSource()
+      const source = new Source()
       const byNode = source.lookup.pipe(Cacheme.memoize(new Wide()))
       const byCall = source.lookup.pipe(Cacheme.memoize(new Wide(), { stale: { whileRevalidate: 0 } }))
       yield* byNode
@@ -373,8 +374,8 @@ describe("the windows", () => {
 
   it.effect("are closed unless somebody opens them", () =>
     Effect.gen(function* () {
-      const source = makeSource()
-      const ask = source.lookup.pipe(Cacheme.memoize(offer))
+      const source = new Source()
+      const ask = source.ask()
       yield* ask
       yield* Cacheme.invalidate(offer)
       assert.strictEqual(yield* ask, 2)
