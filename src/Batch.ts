@@ -28,6 +28,7 @@ import {
 } from "./Lookups.ts"
 import * as Node from "./Node.ts"
 import { CurrentRecorder } from "./Recorder.ts"
+import type { Found, Held, Now, Shared } from "./Store.ts"
 import { CurrentTransaction, hiddenBy } from "./Transaction.ts"
 
 /** Finds the answers of several nodes at once; one that is left out has none. */
@@ -69,7 +70,9 @@ class Batch {
   readonly #answers: Array<Option.Option<unknown>>
   readonly #wanted = new Map<string, Wanted>()
   readonly #alone = new Map<string, Wanted>()
-  readonly #refreshed = new Map<string, Node.Any>()
+  /** Keys that only a shared store can tell of. */
+  readonly #unknown = new Map<string, Wanted>()
+  readonly #refreshed = new Map<string, { readonly node: Node.Any; readonly newerThan: number }>()
   readonly #callbacks: Array<Effect.Effect<unknown>> = []
 
   constructor(
@@ -89,6 +92,13 @@ class Batch {
 
   run(): Effect.Effect<ReadonlyArray<Option.Option<unknown>>, any, any> {
     this.#sort()
+    const { shared } = this.#lookups.store
+    return shared === undefined || this.#unknown.size === 0
+      ? this.#finish()
+      : Effect.flatMap(this.#look(shared), () => this.#finish())
+  }
+
+  #finish(): Effect.Effect<ReadonlyArray<Option.Option<unknown>>, any, any> {
     const steps: Array<Any> = this.#callbacks
     if (this.#refreshed.size > 0) steps.push(this.#refreshSoon(this.#refreshed))
     if (this.#alone.size > 0) steps.push(this.#compute([...this.#alone.values()]))
@@ -105,47 +115,85 @@ class Batch {
   #sort(): void {
     const { settings, store, profiles } = this.#lookups
     const policy = this.#policy
-    const transaction = this.#fiber.getRef(CurrentTransaction)
     const recorder = this.#fiber.getRef(CurrentRecorder)
-    const now = this.#fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-    const moment = { currentTimeMillisUnsafe: () => now }
+    const moment = this.#moment()
+    const isShared = store.shared !== undefined
     for (const [place, node] of this.#nodes.entries()) {
-      const definition = node[Node.TypeId]
-      const { counters } = profiles.ofUnsafe(definition)
+      const { counters } = profiles.ofUnsafe(node[Node.TypeId])
       if (!settings.enabled || Node.isSkipped(node, policy)) {
         counters.bypassed++
         ask(this.#alone, node, place)
         continue
       }
-      const found = store.peek(node, moment)
-      if (found !== undefined && hiddenBy(transaction, found) === undefined) {
-        counters.hits++
-        recorder?.add(found.ids())
-        this.#hit(node, place, found.exit)
-        if (isDueEarly(node, policy, found, this.#fiber)) this.#refreshed.set(flightKey(node), node)
-        continue
-      }
-      if (transaction !== undefined) {
-        counters.bypassed++
-        ask(this.#alone, node, place)
-        continue
-      }
-      const held = store.held(node, moment)
-      counters.misses[held.miss]++
-      if (isUsable(held.stale, profiles.freshnessOf(node, policy).atOnce, true)) {
-        this.#hit(node, place, this.#lookups.giveStale(node, held.stale, this.#fiber))
-        this.#refreshed.set(flightKey(node), node)
-        this.#callbacks.push(markStale)
-        continue
-      }
-      ask(this.#wanted, node, place)
-      const tell = (policy.on ?? definition.on)?.miss
-      if (tell !== undefined) this.#callbacks.push(told(node, tell(node)))
+      // What a lookup uses must be true at its start, which memory in front of a shared store does not tell.
+      const found = isShared && recorder !== undefined ? undefined : store.peek(node, moment)
+      if (found !== undefined && this.#take(node, [place], found)) continue
+      if (isShared) ask(this.#unknown, node, place)
+      else this.#miss(node, [place], () => store.held(node, moment))
     }
   }
 
-  #hit(node: Node.Any, place: number, exit: Exit.Exit<any, any>): void {
-    this.#answers[place] = Exit.getSuccess(exit)
+  /** One moment for many looks. */
+  #moment(): Now {
+    const now = this.#fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+    return { currentTimeMillisUnsafe: () => now }
+  }
+
+  /** Asks a shared store for what memory does not tell: one round trip. */
+  #look(shared: Shared): Effect.Effect<void> {
+    const unknown = [...this.#unknown.values()]
+    return Effect.map(
+      shared.look(
+        unknown.map(({ node }) => node),
+        this.#moment()
+      ),
+      (looked) =>
+        unknown.forEach(({ node, places }, i) => {
+          const { found, held } = looked[i]!
+          if (found === undefined) this.#miss(node, places, () => held)
+          else if (!this.#take(node, places, found)) this.#miss(node, places, () => notHeld)
+        })
+    )
+  }
+
+  /** Takes a fresh answer, unless a transaction may not be given it. */
+  #take(node: Node.Any, places: ReadonlyArray<number>, found: Found): boolean {
+    if (hiddenBy(this.#fiber.getRef(CurrentTransaction), found) !== undefined) return false
+    this.#lookups.profiles.ofUnsafe(node[Node.TypeId]).counters.hits += places.length
+    this.#fiber.getRef(CurrentRecorder)?.add(found.ids())
+    this.#hit(node, places, found.exit)
+    if (isDueEarly(node, this.#policy, found, this.#fiber))
+      this.#refreshed.set(flightKey(node), { node, newerThan: found.expiresAt })
+    return true
+  }
+
+  /** Decides on a key that has no fresh answer. */
+  #miss(node: Node.Any, places: ReadonlyArray<number>, heldOf: () => Held): void {
+    const { profiles } = this.#lookups
+    const policy = this.#policy
+    const definition = node[Node.TypeId]
+    const { counters } = profiles.ofUnsafe(definition)
+    if (this.#fiber.getRef(CurrentTransaction) !== undefined) {
+      counters.bypassed += places.length
+      ask(this.#alone, node, ...places)
+      return
+    }
+    const held = heldOf()
+    counters.misses[held.miss] += places.length
+    if (isUsable(held.stale, profiles.freshnessOf(node, policy).atOnce, true)) {
+      this.#hit(node, places, this.#lookups.giveStale(node, held.stale, this.#fiber))
+      this.#refreshed.set(flightKey(node), { node, newerThan: -Infinity })
+      this.#callbacks.push(markStale)
+      return
+    }
+    ask(this.#wanted, node, ...places)
+    const tell = (policy.on ?? definition.on)?.miss
+    if (tell !== undefined) this.#callbacks.push(told(node, tell(node)))
+  }
+
+  #hit(node: Node.Any, places: ReadonlyArray<number>, exit: Exit.Exit<any, any>): void {
+    const answer = Exit.getSuccess(exit)
+    for (const place of places) this.#answers[place] = answer
     const tell = (this.#policy.on ?? node[Node.TypeId].on)?.hit
     if (tell !== undefined && Exit.isSuccess(exit)) this.#callbacks.push(told(node, tell(node, exit.value)))
   }
@@ -161,45 +209,61 @@ class Batch {
     const policy = this.#policy
     const give = (key: string, node: Node.Any, stale: Stale) =>
       this.#give(key, lookups.giveStale(node, stale, this.#fiber))
-    const answered = Effect.flatMap(this.#fly(nodes, this.#fiber.getRef(CurrentCrew), false), (landings) => {
-      let isStale = false
-      for (const [key, landing] of landings) {
-        const node = nodes.get(key)!
-        const instead = lookups.instead(landing, node, policy, this.#fiber, true)
-        if (instead !== undefined) {
-          isStale = true
-          give(key, node, instead)
-        } else if (landing.isAnswer) {
-          handUp(this.#fiber, landing.ids)
-          this.#give(key, landing.exit)
-        } else return landing.exit
-      }
-      return isStale ? markStale : Effect.void
-    })
+    const newerThan = () => -Infinity
+    const flown = this.#fly(nodes, this.#fiber.getRef(CurrentCrew), newerThan)
+    const answered = Effect.flatMap(flown, (landings) =>
+      Effect.forEach(
+        landings,
+        ([key, landing]) => {
+          const node = nodes.get(key)!
+          const otherwise = () => {
+            if (!landing.isAnswer) return landing.exit
+            handUp(this.#fiber, landing.ids)
+            this.#give(key, landing.exit)
+            return Effect.void
+          }
+          const instead = lookups.instead(landing, node, policy, this.#fiber, true)
+          if (instead === undefined) return otherwise()
+          return Effect.flatMap(instead, (stale) => {
+            if (stale === undefined) return otherwise()
+            give(key, node, stale)
+            return markStale
+          })
+        },
+        { discard: true }
+      )
+    )
     const [first] = nodes.values()
     const { softTimeout } = Node.lookupOptions(first!, policy)
     if (softTimeout === undefined) return answered
-    return orAfter(answered, softTimeout, () => {
-      const all = [...nodes].map(([key, node]) => {
-        return [key, node, lookups.whileMissing(node, policy, this.#fiber, true)] as const
+    const instead = Effect.forEach(nodes, ([key, node]) =>
+      Effect.map(
+        lookups.whileMissing(node, policy, this.#fiber, true),
+        (stale) => [key, node, stale] as const
+      )
+    )
+    return orAfter(
+      answered,
+      softTimeout,
+      Effect.map(instead, (all) => {
+        if (all.some(([, , stale]) => stale === undefined)) return undefined
+        const refreshed = new Map([...nodes].map(([key, node]) => [key, { node, newerThan: -Infinity }]))
+        return Effect.flatMap(this.#refreshSoon(refreshed), () => {
+          for (const [key, node, stale] of all) give(key, node, stale!)
+          return markStale
+        })
       })
-      if (all.some(([, , stale]) => stale === undefined)) return undefined
-      return Effect.flatMap(this.#refreshSoon(nodes), () => {
-        for (const [key, node, stale] of all) give(key, node, stale!)
-        return markStale
-      })
-    })
+    )
   }
 
   /** Joins the lookups of keys that are in the air, and starts one for the others. */
   #fly(
     nodes: Keys<Node.Any>,
     parent: Crew | undefined,
-    isRefresh: boolean
+    newerThan: (key: string) => number
   ): Effect.Effect<ReadonlyArray<readonly [string, Landing]>, never, any> {
     const { flights } = this.#lookups
     const caller = flights.arrive(true)
-    const trip = this.#trip(isRefresh)
     // A key whose flight was not for this caller is tried again; after the second time it relies on nobody else.
     const round = (
       keys: ReadonlyArray<string>,
@@ -219,6 +283,7 @@ class Batch {
               ? Effect.succeed([])
               : flights.lead(led, true, parent, (crew, own) => {
                   const departures = own.map((flight) => ({ node: nodes.get(flight.key)!, flight }))
+                  const trip = this.#trip(Math.max(...led.map(newerThan)))
                   return this.#lookups.lookUp(crew, departures, this.#policy, trip)
                 })
           return Effect.flatMap(leading, (own) => {
@@ -238,22 +303,26 @@ class Batch {
     return round([...nodes.keys()], 1)
   }
 
-  #trip(isRefresh: boolean): Trip {
+  #trip(newerThan: number): Trip {
     const { absent } = this.#policy
     return {
-      isRefresh,
+      newerThan,
       absentFor: absent === undefined ? 0 : Duration.toMillis(Duration.fromInputUnsafe(absent)),
       lookup: (missing) => Effect.map(this.#lookup(missing), byKey),
       outcomeOf: (exit, node) => (Exit.isFailure(exit) ? undefined : outcomeOf(exit.value, node))
     }
   }
 
-  #refreshSoon(nodes: Keys<Node.Any>): Effect.Effect<void, never, any> {
-    return this.#lookups.refreshes.start([...nodes.keys()], (keys) =>
-      Effect.map(this.#fly(new Map(keys.map((key) => [key, nodes.get(key)!])), undefined, true), (landings) =>
-        landings.every(([, { isAnswer }]) => isAnswer)
+  #refreshSoon(
+    refreshed: Keys<{ readonly node: Node.Any; readonly newerThan: number }>
+  ): Effect.Effect<void, never, any> {
+    return this.#lookups.refreshes.start([...refreshed.keys()], (keys) => {
+      const nodes = new Map(keys.map((key) => [key, refreshed.get(key)!.node]))
+      return Effect.map(
+        this.#fly(nodes, undefined, (key) => refreshed.get(key)!.newerThan),
+        (landings) => landings.every(([, { isAnswer }]) => isAnswer)
       )
-    )
+    })
   }
 
   /** Computes without the cache, in the caller's own context. */
@@ -278,12 +347,15 @@ class Batch {
   }
 }
 
-const ask = (asked: Map<string, Wanted>, node: Node.Any, place: number): void => {
+const ask = (asked: Map<string, Wanted>, node: Node.Any, ...places: ReadonlyArray<number>): void => {
   const key = flightKey(node)
   const known = asked.get(key)
-  if (known === undefined) asked.set(key, { node, places: [place] })
-  else known.places.push(place)
+  if (known === undefined) asked.set(key, { node, places: [...places] })
+  else known.places.push(...places)
 }
+
+/** A fresh answer that a transaction may not be given. */
+const notHeld: Held = { miss: "absent", stale: undefined }
 
 const byKey = (pairs: Iterable<readonly [Node.Any, unknown]>): Keys<unknown> =>
   new Map([...pairs].map(([node, value]) => [flightKey(node), value]))

@@ -6,7 +6,6 @@
  * Everything else here is an accessor: a function of the public surface that
  * finds the service in the context.
  */
-import type * as Brand from "effect/Brand"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -40,7 +39,7 @@ import * as Node from "./Node.ts"
 import { Profiles } from "./Profile.ts"
 import { CurrentRecorder } from "./Recorder.ts"
 import * as Settings from "./Settings.ts"
-import { type Held, Store } from "./Store.ts"
+import { type Found, type Held, type Position, type Status, Store } from "./Store.ts"
 import * as Tag from "./Tag.ts"
 import { CurrentTransaction, hiddenBy } from "./Transaction.ts"
 
@@ -78,13 +77,24 @@ export interface Service {
     definitions?: ReadonlyArray<Definition>
   ) => Effect.Effect<Effect.Effect<Invalidation.Report, CachemeError>>
   readonly explain: (node: Node.Any) => Effect.Effect<Explanation>
-  readonly stats: Effect.Effect<ReadonlyArray<NodeStats>>
+  readonly stats: Effect.Effect<Stats>
   readonly nodes: Effect.Effect<ReadonlyArray<Node.NodeDefinition>>
   readonly events: Stream.Stream<Invalidation.Invalidation>
 }
 
-/** A point in the order in which a cache's store applies invalidations. */
-export type Position = number & Brand.Brand<"cacheme/Position">
+/** What `Cacheme.stats` tells. */
+export interface Stats {
+  /** The nodes met so far, in the order they were. */
+  readonly nodes: ReadonlyArray<NodeStats>
+  readonly store: {
+    readonly label: string
+    /** Entries in the memory of this process, and the tags it keeps track of. */
+    readonly entries: number
+    readonly tags: number
+    /** How the store is that other processes share; `undefined` where there is none. */
+    readonly shared: Status | undefined
+  }
+}
 
 /** Options of `Cacheme.set`. */
 export interface SetOptions {
@@ -99,6 +109,7 @@ const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Service, CachemeError, Store | Scope.Scope> {
   const settings = yield* Settings.make(options)
   const store = guard(yield* Store)
+  const { shared } = store
   const scope = yield* Effect.scope
   const profiles = new Profiles(settings, store, yield* Effect.context())
   yield* Effect.addFinalizer(() => Effect.sync(() => profiles.close()))
@@ -128,29 +139,51 @@ const make = Effect.fnUntraced(function* (
         return lookups.compute(node, lookup, policy, fiber)
       }
       const clock = fiber.getRef(Clock.Clock)
-      const found = store.peek(node, clock)
-      if (found !== undefined && found.exit !== absence && hiddenBy(transaction, found) === undefined) {
-        counters.hits++
-        fiber.getRef(CurrentRecorder)?.add(found.ids())
-        const exit = isDueEarly(node, policy, found, fiber)
-          ? Effect.andThen(lookups.refreshSoon(node, lookup, policy), found.exit)
-          : found.exit
-        const tell = (policy?.on ?? definition.on)?.hit
-        return tell === undefined || Exit.isFailure(found.exit)
-          ? exit
-          : Effect.andThen(told(node, tell(node, found.exit.value)), exit)
+      const isUsed = (found: Found | undefined): found is Found =>
+        found !== undefined && found.exit !== absence && hiddenBy(transaction, found) === undefined
+      // What a lookup uses must be true at its start, which memory in front of a shared store does not tell.
+      const found =
+        shared !== undefined && fiber.getRef(CurrentRecorder) !== undefined
+          ? undefined
+          : store.peek(node, clock)
+      if (isUsed(found)) return answerFresh(node, lookup, policy, fiber, found)
+      const otherwise = (held: Held) => {
+        if (transaction !== undefined) {
+          counters.bypassed++
+          return lookups.compute(node, lookup, policy, fiber)
+        }
+        counters.misses[held.miss]++
+        const { atOnce } = profiles.freshnessOf(node, policy)
+        return isUsable(held.stale, atOnce)
+          ? answerStale(node, lookup, policy, fiber, held.stale)
+          : answerMissing(node, lookup, policy, fiber, held)
       }
-      if (transaction !== undefined) {
-        counters.bypassed++
-        return lookups.compute(node, lookup, policy, fiber)
-      }
-      const held = store.held(node, clock)
-      counters.misses[held.miss]++
-      const { atOnce } = profiles.freshnessOf(node, policy)
-      return isUsable(held.stale, atOnce)
-        ? answerStale(node, lookup, policy, fiber, held.stale)
-        : answerMissing(node, lookup, policy, fiber, held)
+      if (shared === undefined) return otherwise(store.held(node, clock))
+      return Effect.flatMap(shared.look([node], clock), ([looked]) => {
+        const { found, held } = looked!
+        if (isUsed(found)) return answerFresh(node, lookup, policy, fiber, found)
+        return otherwise(held ?? { miss: "absent", stale: undefined })
+      })
     })
+
+  const answerFresh = (
+    node: Node.Any,
+    lookup: Any,
+    policy: Node.Policy | undefined,
+    fiber: Fiber.Fiber<any, any>,
+    found: Found
+  ) => {
+    const definition = node[Node.TypeId]
+    profiles.ofUnsafe(definition).counters.hits++
+    fiber.getRef(CurrentRecorder)?.add(found.ids())
+    const exit = isDueEarly(node, policy, found, fiber)
+      ? Effect.andThen(lookups.refreshSoon(node, lookup, policy, found.expiresAt), found.exit)
+      : found.exit
+    const tell = (policy?.on ?? definition.on)?.hit
+    return tell === undefined || Exit.isFailure(found.exit)
+      ? exit
+      : Effect.andThen(told(node, tell(node, found.exit.value)), exit)
+  }
 
   const answerStale = (
     node: Node.Any,
@@ -180,26 +213,34 @@ const make = Effect.fnUntraced(function* (
     const answered = Effect.flatMap(
       lookups.fly(node, lookup, policy, fiber.getRef(CurrentCrew)),
       (landing) => {
-        const stale = lookups.instead(landing, node, policy, fiber)
-        if (stale !== undefined) return lookups.answerStale(node, stale, fiber)
-        handUp(fiber, landing.ids)
-        return landing.exit
+        const otherwise = () => {
+          handUp(fiber, landing.ids)
+          return landing.exit
+        }
+        const instead = lookups.instead(landing, node, policy, fiber)
+        if (instead === undefined) return otherwise()
+        return Effect.flatMap(instead, (stale) =>
+          stale === undefined ? otherwise() : lookups.answerStale(node, stale, fiber)
+        )
       }
     )
     const { softTimeout } = Node.lookupOptions(node, policy)
     const patient =
       softTimeout === undefined || held.stale === undefined
         ? answered
-        : orAfter(answered, softTimeout, () => {
-            const stale = lookups.whileMissing(node, policy, fiber)
-            return (
-              stale &&
-              Effect.andThen(
-                lookups.refreshSoon(node, lookup, policy),
-                lookups.answerStale(node, stale, fiber)
-              )
+        : orAfter(
+            answered,
+            softTimeout,
+            Effect.map(
+              lookups.whileMissing(node, policy, fiber),
+              (stale) =>
+                stale &&
+                Effect.andThen(
+                  lookups.refreshSoon(node, lookup, policy),
+                  lookups.answerStale(node, stale, fiber)
+                )
             )
-          })
+          )
     const tell = (policy?.on ?? node[Node.TypeId].on)?.miss
     return tell === undefined ? patient : Effect.andThen(told(node, tell(node)), patient)
   }
@@ -211,7 +252,13 @@ const make = Effect.fnUntraced(function* (
       for (const definition of named) profiles.definitions.meetUnsafe(definition)
       const transaction = fiber.getRef(CurrentTransaction)
       if (transaction === undefined)
-        return Effect.succeed(Effect.map(invalidator.publishUnsafe(request), ({ report }) => report))
+        return Effect.succeed(
+          Effect.flatMap(invalidator.publishUnsafe(request), ({ report, swept }) =>
+            swept === undefined
+              ? Effect.succeed(report)
+              : Effect.map(swept, (entries) => ({ ...report, entries }))
+          )
+        )
       transaction.changed.add(request)
       transaction.defer(request)
       return Effect.succeed(Effect.succeed({ entries: 0, position: undefined, pending: 0, deferred: true }))
@@ -236,7 +283,7 @@ const make = Effect.fnUntraced(function* (
         isAlone
           ? lookups.compute(node, lookup, policy, fiber)
           : Effect.flatMap(
-              lookups.fly(node, lookup, policy, fiber.getRef(CurrentCrew), true),
+              lookups.fly(node, lookup, policy, fiber.getRef(CurrentCrew), Infinity),
               ({ exit, ids }) => {
                 handUp(fiber, ids)
                 return exit
@@ -285,10 +332,11 @@ const make = Effect.fnUntraced(function* (
     const definition = node[Node.TypeId]
     const transaction = yield* CurrentTransaction
     const clock = yield* Clock.Clock
-    const fresh = store.peek(node, clock)
+    const looked = shared === undefined ? undefined : (yield* shared.look([node], clock))[0]!
+    const fresh = looked === undefined ? store.peek(node, clock) : looked.found
     const hidden = fresh && hiddenBy(transaction, fresh)
     const isAsked = settings.enabled && !Node.isSkipped(node, undefined) && transaction === undefined
-    const held = isAsked && fresh === undefined ? store.held(node, clock).stale : undefined
+    const held = isAsked && fresh === undefined ? (looked?.held ?? store.held(node, clock)).stale : undefined
     const freshness = profiles.freshnessOf(node, undefined)
     const left = (windows: Windows) => (held === undefined ? 0 : Freshness.leftOf(held, windows))
     const stale = { atOnce: left(freshness.atOnce), ifError: left(freshness.onError) }
@@ -307,7 +355,7 @@ const make = Effect.fnUntraced(function* (
     return {
       node: definition.name,
       key,
-      storedAs: settings.prefix + key,
+      storedAs: shared === undefined ? settings.prefix + key : shared.nameOf(node),
       answered,
       reason,
       stale,
@@ -333,23 +381,29 @@ const make = Effect.fnUntraced(function* (
     set,
     publish,
     explain,
-    position: Effect.map(store.position, (position) => position as Position),
+    position: store.position,
     peek: (node) =>
       Effect.withFiber((fiber) => {
         profiles.ofUnsafe(node[Node.TypeId])
-        const transaction = fiber.getRef(CurrentTransaction)
-        const found = settings.enabled ? store.peek(node, fiber.getRef(Clock.Clock)) : undefined
-        if (found === undefined || found.exit === absence || hiddenBy(transaction, found) !== undefined) {
-          return Effect.succeedNone
+        const clock = fiber.getRef(Clock.Clock)
+        const take = (found: Found | undefined) => {
+          const transaction = fiber.getRef(CurrentTransaction)
+          if (found === undefined || found.exit === absence || hiddenBy(transaction, found) !== undefined)
+            return Effect.succeedNone
+          fiber.getRef(CurrentRecorder)?.add(found.ids())
+          return Effect.asSome(found.exit)
         }
-        fiber.getRef(CurrentRecorder)?.add(found.ids())
-        return Effect.asSome(found.exit)
+        if (!settings.enabled) return Effect.succeedNone
+        return shared === undefined
+          ? take(store.peek(node, clock))
+          : Effect.flatMap(shared.look([node], clock), ([looked]) => take(looked!.found))
       }),
-    stats: Effect.sync(() =>
-      profiles
+    stats: Effect.map(shared?.status ?? Effect.undefined, (status) => ({
+      nodes: profiles
         .all()
-        .map(({ definition, counters }) => counters.stats(definition.name, profiles.holding(definition)))
-    ),
+        .map(({ definition, counters }) => counters.stats(definition.name, profiles.holding(definition))),
+      store: { label: store.label, entries: store.size(), tags: store.tags(), shared: status }
+    })),
     nodes: Effect.sync(() => profiles.definitions.all<Node.NodeDefinition>("node")),
     events: invalidator.events
   }
@@ -369,6 +423,10 @@ const sentence = (reason: Reason): string => {
       return "its time to live has passed"
     case "Invalidated":
       return `${reason.by} was invalidated after its lookup began`
+    case "Unreadable":
+      return "what is stored under its name cannot be read"
+    case "Away":
+      return "the store cannot be asked"
     case "Disabled":
       return "the cache is switched off"
     case "Skipped":
@@ -968,8 +1026,22 @@ export class Cacheme extends Context.Service<Cacheme, Service>()("cacheme/Cachem
   static readonly explain = (node: Node.Any): Effect.Effect<Explanation, never, Cacheme> =>
     Cacheme.use((cacheme) => cacheme.explain(node))
 
-  /** The numbers of every node met so far. */
-  static readonly stats: Effect.Effect<ReadonlyArray<NodeStats>, never, Cacheme> = Effect.flatMap(
+  /**
+   * The numbers of every node met so far, and of the store.
+   *
+   * **Example** (The hit ratio of the whole cache)
+   *
+   * ```ts
+   * import { Cacheme } from "cacheme"
+   * import { Effect } from "effect"
+   *
+   * const ratio = Effect.map(Cacheme.stats, ({ nodes }) => {
+   *   const hits = nodes.reduce((sum, node) => sum + node.hits, 0)
+   *   return hits / Math.max(1, nodes.reduce((sum, node) => sum + node.requests, 0))
+   * })
+   * ```
+   */
+  static readonly stats: Effect.Effect<Stats, never, Cacheme> = Effect.flatMap(
     Effect.suspend(() => Cacheme),
     ({ stats }) => stats
   )

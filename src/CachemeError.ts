@@ -2,7 +2,8 @@
  * What can go wrong with a cache, as one error with one tagged `reason`.
  *
  * Bad input (a definition, a key, a tag, a setting, a target) names what was wrong, what was found and what was
- * expected. A cache that is merely away or full never appears here: reads compute and writes commit without it.
+ * expected. A cache that is merely away or full never appears here: reads compute and writes commit without it. Only a
+ * start may be told to fail without its store.
  */
 import * as Schema from "effect/Schema"
 
@@ -75,6 +76,23 @@ export class StoreFailed extends Schema.TaggedError<StoreFailed>("cacheme/StoreF
   }
 }
 
+/**
+ * The store cannot be used: its server is of the wrong kind, refuses this process, or cannot be reached though it is
+ * required. The layer does not start.
+ */
+export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("cacheme/StoreUnavailable")(
+  "StoreUnavailable",
+  {
+    store: Schema.String,
+    found: Schema.String,
+    expected: Schema.String
+  }
+) {
+  override get message(): string {
+    return `${this.store} cannot be used: ${this.found}; expected ${this.expected}`
+  }
+}
+
 /** The cache's layer has been closed: nothing applies invalidations any more. */
 export class Closed extends Schema.TaggedError<Closed>("cacheme/Closed")("Closed", {}) {
   override get message(): string {
@@ -126,6 +144,7 @@ export class CachemeError extends Schema.TaggedError<CachemeError>("cacheme/Cach
     InvalidSetting,
     InvalidValue,
     StoreFailed,
+    StoreUnavailable,
     Closed
   ])
 }) {

@@ -36,7 +36,14 @@ export interface Stale {
 }
 
 /** Why a key has no fresh answer. */
-export type Miss = "absent" | "expired" | "invalidated"
+export type Miss =
+  | "absent"
+  | "expired"
+  | "invalidated"
+  /** What lies under its name cannot be read: written by other code, or by nobody who should. */
+  | "unreadable"
+  /** The store cannot be asked. */
+  | "away"
 
 /** Why a key is, or is not, answered from the cache. */
 export type Reason =
@@ -45,6 +52,8 @@ export type Reason =
   | { readonly _tag: "NoAnswer" }
   | { readonly _tag: "Expired" }
   | { readonly _tag: "Invalidated"; readonly by: string }
+  | { readonly _tag: "Unreadable" }
+  | { readonly _tag: "Away" }
   | { readonly _tag: "Disabled" }
   | { readonly _tag: "Skipped" }
   | { readonly _tag: "InTransaction"; readonly because: string }

@@ -6,7 +6,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { CachemeError, StoreFailed } from "./CachemeError.ts"
-import { type Applied, type Fill, Store } from "./Store.ts"
+import { type Acquired, type Applied, type Fill, type Position, type Shared, Store } from "./Store.ts"
 
 const toldAtMost = 100
 
@@ -64,6 +64,33 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
 
   const unfilled = guardFill(noFill(store))
 
+  const guardShared = (shared: Shared): Shared => ({
+    look: (nodes, now) =>
+      recover(
+        "look",
+        Effect.suspend(() => shared.look(nodes, now)),
+        nodes.map(() => ({ held: { miss: "away", stale: undefined } }))
+      ),
+    acquire: (wanted, now) =>
+      Effect.andThen(
+        tell,
+        recover(
+          "acquire",
+          Effect.map(
+            Effect.suspend(() => shared.acquire(wanted, now)),
+            (all): ReadonlyArray<Acquired> =>
+              all.map((acquired) =>
+                acquired._tag === "Fill" ? { ...acquired, fill: guardFill(acquired.fill) } : acquired
+              )
+          ),
+          wanted.map((): Acquired => ({ _tag: "Fill", fill: unfilled }))
+        )
+      ),
+    listen: (tell) => shared.listen(tell),
+    nameOf: (node) => shared.nameOf(node),
+    status: shared.status
+  })
+
   return Store.of({
     label: store.label,
     peek: (node, now) => {
@@ -89,12 +116,13 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
         )
       ),
     // A position that is not known is one that nothing can be stored with.
-    position: recover("position", store.position, Number.NaN),
+    position: recover("position", store.position, Number.NaN as Position),
     invalidate: (request) => orFail(Effect.suspend(() => store.invalidate(request))),
     explain: (node) => recover("explain", store.explain(node), { _tag: "Absent" }),
     size: (definition) => attempt("size", () => store.size(definition), 0),
     evictions: (definition) => attempt("evictions", () => store.evictions(definition), 0),
-    tags: () => attempt("tags", () => store.tags(), 0)
+    tags: () => attempt("tags", () => store.tags(), 0),
+    shared: store.shared && guardShared(store.shared)
   })
 }
 

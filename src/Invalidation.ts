@@ -48,8 +48,8 @@ export class Invalidation extends Schema.Class<Invalidation>("cacheme/Invalidati
   tags: Schema.Array(Schema.String),
   patterns: Schema.Array(Schema.String),
   cause: Cause,
-  /** The point in the store's invalidation order at which it took effect. */
-  position: Schema.Int,
+  /** The point in the store's invalidation order at which it took effect; `undefined` while it waits for its store. */
+  position: Schema.UndefinedOr(Schema.Int),
   /** Milliseconds since the epoch, by the clock of the process that applied it. */
   instant: Schema.Finite
 }) {}
@@ -57,13 +57,15 @@ export class Invalidation extends Schema.Class<Invalidation>("cacheme/Invalidati
 /** What an invalidation did. */
 export interface Report {
   /**
-   * Entries that were fresh and no longer are. Exact while a store holds up to 1,024 entries; above that an entry that
-   * several of the targets reach may be counted for each of them, because invalidating never walks a large store.
+   * Entries that were fresh and no longer are. Exact while a store in memory holds up to 1,024 entries; above that an
+   * entry that several of the targets reach may be counted for each of them, because invalidating never walks a large
+   * store. In a store that several processes share: how many keys a pattern has freed, and `undefined` where there was
+   * no pattern, because nothing is walked then.
    */
-  readonly entries: number
+  readonly entries: number | undefined
   /** The position at which it took effect; `undefined` while it waits. */
   readonly position: number | undefined
-  /** Invalidations that still wait for a store that is away: always 0 in memory. */
+  /** Invalidations of this process that wait for a shared store that is away, this one among them: 0 in memory. */
   readonly pending: number
   /** True inside a database transaction: it takes effect when the transaction commits, and never if it does not. */
   readonly deferred: boolean

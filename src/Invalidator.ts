@@ -59,8 +59,19 @@ export const make = Effect.fnUntraced(function* (
       Effect.andThen(PubSub.shutdown(events))
     )
   )
+  const { shared } = store
+  if (shared !== undefined) {
+    const unlisten = shared.listen((invalidation) => void PubSub.publishUnsafe(events, invalidation))
+    yield* Effect.addFinalizer(() => Effect.sync(unlisten))
+  }
   yield* PubSub.takeAll(subscription).pipe(
-    Effect.flatMap((batch) => Effect.forEach(batch, apply, { discard: true })),
+    // What was published together is told to a shared store in one round trip, in this order.
+    Effect.flatMap((batch) =>
+      Effect.forEach(batch, apply, {
+        discard: true,
+        concurrency: shared === undefined ? 1 : "unbounded"
+      })
+    ),
     Effect.forever,
     Effect.onExit((exit) => Effect.logDebug("the invalidator has stopped", exit)),
     Effect.forkScoped

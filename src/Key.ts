@@ -15,14 +15,19 @@ import { CachemeError, describe, InvalidDefinition, InvalidKey } from "./Cacheme
 /** The longest key or tag, in bytes of UTF-8. */
 export const maxBytes = 1024
 
-const separators = /[%:>*#@]/g
+const separators = /[%:>*#@]|\p{Surrogate}/gu
 
-/** Percent-encodes the characters that separate the parts of a key. */
+/** Percent-encodes the characters that separate the parts of a key, and halves of characters, which have no UTF-8. */
 export const escape = (text: string): string =>
-  text.replace(separators, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+  text.replace(separators, (c) => {
+    const code = c.charCodeAt(0).toString(16).toUpperCase()
+    return code.length === 2 ? `%${code}` : `%u${code}`
+  })
 
 const unescape = (text: string): string =>
-  text.replace(/%([0-9A-F]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+  text.replace(/%(?:([0-9A-F]{2})|u([0-9A-F]{4}))/g, (_, short: string, long: string) =>
+    String.fromCharCode(Number.parseInt(short ?? long, 16))
+  )
 
 const encoder = new TextEncoder()
 

@@ -14,9 +14,9 @@ import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as LogLevel from "effect/LogLevel"
 import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { Appraiser, type Judged, ownIds } from "./Appraisal.ts"
-import type { LookupTimeout } from "./CachemeError.ts"
+import { Appraiser, type Judged, type Noted, ownIds } from "./Appraisal.ts"
 import { absence, type Entry, type Stale, type Windows } from "./Entry.ts"
 import { Crew, CurrentCrew, type Flight, Flights, type Landing } from "./Flight.ts"
 import * as Freshness from "./Freshness.ts"
@@ -26,7 +26,7 @@ import type { Profiles } from "./Profile.ts"
 import { CurrentRecorder, Recorder } from "./Recorder.ts"
 import { Refreshes } from "./Refresh.ts"
 import type { Settings } from "./Settings.ts"
-import type { Fill, Found, Store, Stored } from "./Store.ts"
+import type { Acquired, Fill, Found, Held, Store, Stored } from "./Store.ts"
 import { CurrentTransaction } from "./Transaction.ts"
 
 /** An effect that finds an answer, whatever it fails with and needs. */
@@ -43,8 +43,8 @@ export interface Trip {
   readonly lookup: (missing: ReadonlyArray<Node.Any>) => Any
   /** The outcome for one key; `undefined` for a batch that has failed. */
   readonly outcomeOf: (exit: Exit.Exit<any, any>, node: Node.Any) => Exit.Exit<any, any> | undefined
-  /** True when it looks up although there may be a fresh answer. */
-  readonly isRefresh: boolean
+  /** It looks up unless there is a fresh answer that ages out later than this, in milliseconds since the epoch. */
+  readonly newerThan: number
   /** For how many milliseconds it is remembered that there was no answer. */
   readonly absentFor?: number
 }
@@ -76,14 +76,14 @@ export class Lookups {
     lookup: Any,
     policy: Node.Policy | undefined,
     parent: Crew | undefined,
-    isRefresh = false
+    newerThan = -Infinity
   ): Effect.Effect<Landing, never, any> {
     return this.flights.board(
       flightKey(node),
       parent,
       (crew, [flight]) =>
         this.lookUp(crew, [{ node, flight: flight! }], policy, {
-          isRefresh,
+          newerThan,
           lookup: () => lookup,
           outcomeOf: (exit) => exit
         }),
@@ -92,10 +92,15 @@ export class Lookups {
     )
   }
 
-  /** Refreshes a key in the background, unless that is being done. */
-  refreshSoon(node: Node.Any, lookup: Any, policy: Node.Policy | undefined): Effect.Effect<void, never, any> {
+  /** Refreshes a key in the background, unless that is being done. `newerThan` is when a fresh answer ages out. */
+  refreshSoon(
+    node: Node.Any,
+    lookup: Any,
+    policy: Node.Policy | undefined,
+    newerThan = -Infinity
+  ): Effect.Effect<void, never, any> {
     return this.refreshes.start([flightKey(node)], () =>
-      Effect.map(this.fly(node, lookup, policy, undefined, true), ({ isAnswer }) => isAnswer)
+      Effect.map(this.fly(node, lookup, policy, undefined, newerThan), ({ isAnswer }) => isAnswer)
     )
   }
 
@@ -108,15 +113,21 @@ export class Lookups {
   ): Effect.Effect<void, never, any> {
     return Effect.withFiber((fiber) => {
       const clock = fiber.getRef(Clock.Clock)
-      // Another flight may have landed between the callers' look and now.
+      const isShared = this.store.shared !== undefined
+      // Another flight may have landed between the callers' look and now. A store that is shared tells of it later.
       const missing = departures.filter(({ node, flight }) => {
-        const found = trip.isRefresh ? undefined : this.store.peek(node, clock)
-        if (found === undefined || (found.exit === absence && !crew.isBatch)) return true
-        this.#land(flight, { exit: found.exit, isAnswer: true, isSound: true, ids: found.ids() })
+        const found = isShared ? undefined : this.store.peek(node, clock)
+        if (found === undefined || !willDo(found, crew, trip)) return true
+        this.#landFound(flight, found)
         return false
       })
       return missing.length === 0 ? Effect.void : this.#lookUpMissing(crew, missing, policy, trip)
     })
+  }
+
+  /** Lands a flight with an answer that was there all the same. */
+  #landFound(flight: Flight, found: Found): void {
+    this.#land(flight, { exit: found.exit, isAnswer: true, isSound: true, ids: found.ids() })
   }
 
   #lookUpMissing(
@@ -125,50 +136,158 @@ export class Lookups {
     policy: Node.Policy | undefined,
     trip: Trip
   ): Effect.Effect<void, never, any> {
-    const { appraiser, store } = this
-    const fills: Array<Fill> = []
-    const endAll = Effect.suspend(() =>
-      fills.length === 1 ? fills[0]!.end : Effect.forEach(fills, (fill) => fill.end, { discard: true })
-    )
-    const flown = Effect.gen({ self: this }, function* () {
+    return Effect.gen({ self: this }, function* () {
       const clock = yield* Clock.Clock
-      const nodes = missing.map(({ node }) => node)
-      const declared = yield* Effect.forEach(nodes, (node) => appraiser.declaredIds(node, policy))
-      // Positions are read before the lookup starts, so that an invalidation during it wins.
-      const begin = Effect.uninterruptibleMask((restore) =>
-        Effect.forEach(missing, ({ node, flight }, i) =>
-          Effect.map(restore(store.begin(node, declared[i] ?? ownIds(node))), (fill) => {
-            flight.isOvertaken = fill.isOvertaken
-            fills.push(fill)
-          })
-        )
+      const how = this.#how(
+        missing.map(({ node }) => node),
+        policy,
+        clock
       )
-      let startedAt = clock.currentTimeMillisUnsafe()
-      const recorder = new Recorder()
-      const lookup = Effect.suspend(() => {
-        startedAt = clock.currentTimeMillisUnsafe()
-        return Effect.updateContext(trip.lookup(nodes), lookupContext(recorder, crew))
-      })
-      const outcome = yield* Effect.exit(this.#run(nodes, policy, crew, Effect.andThen(begin, lookup)))
-      const took = clock.currentTimeMillisUnsafe() - startedAt
-      this.#count(nodes, outcome, took)
-      const noted = { recorded: recorder.close(), isComplete: recorder.isComplete, took }
-      for (const [i, { node, flight }] of missing.entries()) {
-        const fill = fills[i]
-        const own = trip.outcomeOf(outcome, node)
-        const { exit, isAnswer, ids, entry } =
-          own === undefined
-            ? { exit: outcome, isAnswer: false, ids: undefined, entry: undefined }
-            : yield* appraiser.appraise(node, policy, own, declared[i], noted, trip.absentFor)
-        // Closed to joiners first: whoever comes now starts anew or finds what is stored.
-        this.flights.close(flight)
-        const stored = fill && (yield* this.#store(fill, node, entry, isAnswer))
-        const isSound = stored === "stored" || (stored === undefined && fill?.isQuiet() !== false)
-        this.#land(flight, { exit, isAnswer, isSound, ids })
-        yield* this.#log(node, startedAt, took, exit, stored)
+      const herd = new Herd(Node.herd(missing[0]!.node))
+      let left: ReadonlyArray<Ready> = yield* Effect.forEach(missing, (departure) =>
+        Effect.map(this.appraiser.declaredIds(departure.node, policy), (declared) => ({
+          ...departure,
+          declared
+        }))
+      )
+      for (;;) {
+        const elsewhere = yield* this.#round(crew, left, policy, trip, how, herd.isOver)
+        if (elsewhere.length === 0) return
+        // Other processes look these up: what they store is as good.
+        const waited = yield* Effect.exit(how.limit?.within(herd.wait(elsewhere)) ?? herd.wait(elsewhere))
+        left = elsewhere.map(({ ready }) => ready)
+        if (Exit.isFailure(waited))
+          return yield* this.#settleAll(left, new Map(), policy, trip, waited, nothingNoted, 0)
       }
     })
-    return Effect.ensuring(flown, endAll)
+  }
+
+  /** Looks up what nobody else does, in its turn, lands it, and tells who looks up the others. */
+  #round(
+    crew: Crew,
+    left: ReadonlyArray<Ready>,
+    policy: Node.Policy | undefined,
+    trip: Trip,
+    how: Lookup.Run,
+    isImpatient: boolean
+  ): Effect.Effect<ReadonlyArray<Waiting>, never, any> {
+    const fills = new Map<Ready, Fill>()
+    const elsewhere: Array<Waiting> = []
+    const endAll = Effect.suspend(() => Effect.forEach(fills.values(), (fill) => fill.end, { discard: true }))
+    const flown = Effect.gen({ self: this }, function* () {
+      const clock = yield* Clock.Clock
+      // Positions are read before the lookup starts, so that an invalidation during it wins.
+      const begin = this.#begin(crew, left, trip, isImpatient, clock, (ready, acquired) => {
+        if (acquired._tag === "Found") this.#landFound(ready.flight, acquired.found)
+        else if (acquired._tag === "Elsewhere") elsewhere.push({ ready, woken: acquired.woken })
+        else {
+          ready.flight.isOvertaken = acquired.fill.isOvertaken
+          fills.set(ready, acquired.fill)
+        }
+      })
+      let startedAt = clock.currentTimeMillisUnsafe()
+      const recorder = new Recorder()
+      const lookup = () => {
+        if (fills.size === 0) return Effect.void
+        const nodes = Array.from(fills.keys(), ({ node }) => node)
+        startedAt = clock.currentTimeMillisUnsafe()
+        return Effect.updateContext(
+          Effect.suspend(() => trip.lookup(nodes)),
+          lookupContext(recorder, crew)
+        )
+      }
+      const outcome = yield* Effect.exit(Lookup.run(begin, lookup, how, crew))
+      const took = clock.currentTimeMillisUnsafe() - startedAt
+      const noted = { recorded: recorder.close(), isComplete: recorder.isComplete, took }
+      const isElsewhere = new Set(elsewhere.map(({ ready }) => ready))
+      // Also what was stopped before it could begin.
+      const own = left.filter((ready) => ready.flight.landed === undefined && !isElsewhere.has(ready))
+      yield* this.#settleAll(own, fills, policy, trip, outcome, noted, startedAt)
+    })
+    return Effect.as(Effect.ensuring(flown, endAll), elsewhere)
+  }
+
+  /** Begins the fills of lookups; `take` is given what there is for each. */
+  #begin(
+    crew: Crew,
+    left: ReadonlyArray<Ready>,
+    trip: Trip,
+    isImpatient: boolean,
+    clock: Clock.Clock,
+    take: (ready: Ready, acquired: Acquired) => void
+  ): Effect.Effect<void> {
+    const { store } = this
+    const { shared } = store
+    const knownOf = ({ node, declared }: Ready) => declared ?? ownIds(node)
+    // What was begun must be ended: nothing may come between the two.
+    return Effect.uninterruptibleMask((restore) => {
+      if (shared === undefined)
+        return Effect.forEach(
+          left,
+          (ready) =>
+            Effect.map(restore(store.begin(ready.node, knownOf(ready))), (fill) =>
+              take(ready, { _tag: "Fill", fill })
+            ),
+          { discard: true }
+        )
+      const wanted = left.map((ready) => ({
+        node: ready.node,
+        known: knownOf(ready),
+        isImpatient,
+        accepts: (found: Found) => willDo(found, crew, trip)
+      }))
+      return Effect.map(shared.acquire(wanted, clock), (acquired) =>
+        left.forEach((ready, i) => take(ready, acquired[i]!))
+      )
+    })
+  }
+
+  /** Lands flights with the outcome of their lookup, and stores what of it may be stored. */
+  #settleAll(
+    settled: ReadonlyArray<Ready>,
+    fills: ReadonlyMap<Ready, Fill>,
+    policy: Node.Policy | undefined,
+    trip: Trip,
+    outcome: Exit.Exit<any, any>,
+    noted: Noted,
+    startedAt: number
+  ): Effect.Effect<void> {
+    if (settled.length === 0) return Effect.void
+    this.#count(
+      settled.map(({ node }) => node),
+      outcome,
+      noted.took
+    )
+    return Effect.forEach(
+      settled,
+      (ready) => this.#settle(ready, fills.get(ready), policy, trip, outcome, noted, startedAt),
+      // A store that is shared takes many answers in one round trip.
+      { discard: true, concurrency: this.store.shared === undefined ? 1 : "unbounded" }
+    )
+  }
+
+  #settle(
+    { node, flight, declared }: Ready,
+    fill: Fill | undefined,
+    policy: Node.Policy | undefined,
+    trip: Trip,
+    outcome: Exit.Exit<any, any>,
+    noted: Noted,
+    startedAt: number
+  ): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      const own = trip.outcomeOf(outcome, node)
+      const { exit, isAnswer, ids, entry } =
+        own === undefined
+          ? { exit: outcome, isAnswer: false, ids: undefined, entry: undefined }
+          : yield* this.appraiser.appraise(node, policy, own, declared, noted, trip.absentFor)
+      // Closed to joiners first: whoever comes now starts anew or finds what is stored.
+      this.flights.close(flight)
+      const stored = fill && (yield* this.#store(fill, node, entry, isAnswer))
+      const isSound = stored === "stored" || (stored === undefined && fill?.isQuiet() !== false)
+      this.#land(flight, { exit, isAnswer, isSound, ids })
+      yield* this.#log(node, startedAt, noted.took, exit, stored)
+    })
   }
 
   #land(flight: Flight, landing: Landing): void {
@@ -222,22 +341,23 @@ export class Lookups {
     })
   }
 
-  /** Runs a lookup as its node says. A batch goes by its first node. */
-  #run<A, E, R>(
+  /** How the lookup of nodes is run. A batch goes by its first node. */
+  #how(
     nodes: ReadonlyArray<Node.Any>,
     policy: Node.Policy | undefined,
-    crew: Crew,
-    lookup: Effect.Effect<A, E, R>,
+    clock: Clock.Clock,
     isInTransaction = false
-  ): Effect.Effect<A, E | LookupTimeout, R> {
+  ): Lookup.Run {
     const { turns, definition } = this.profiles.ofUnsafe(nodes[0]![Node.TypeId])
-    const key = nodes.length === 1 ? definition.id(nodes[0]) : `${nodes.length} keys of ${definition.name}`
     const { timeout, retry } = Node.lookupOptions(nodes[0]!, policy)
+    const key = () =>
+      nodes.length === 1 ? definition.id(nodes[0]) : `${nodes.length} keys of ${definition.name}`
+    const limit = timeout === undefined ? undefined : new Lookup.Limit(timeout, key(), clock)
     return isInTransaction
       ? // Nothing waits for a turn there, whose holder may wait for the transaction's connection; and what has failed
         // cannot be tried again.
-        Lookup.run(lookup, { timeout }, undefined, crew, key)
-      : Lookup.run(lookup, { timeout, retry }, turns, crew, key)
+        { limit, retry: undefined, turns: undefined }
+      : { limit, retry, turns }
   }
 
   // ------------------------------------------------------------------------------------------------------ not shared
@@ -268,8 +388,10 @@ export class Lookups {
       const parent = fiber.getRef(CurrentCrew)
       const crew = new Crew(false)
       parent?.waitFor(crew)
+      const how = this.#how(nodes, policy, fiber.getRef(Clock.Clock), isInTransaction)
+      const inCrew = () => Effect.provideService(lookup, CurrentCrew, crew)
       return Effect.ensuring(
-        this.#run(nodes, policy, crew, Effect.provideService(lookup, CurrentCrew, crew), isInTransaction),
+        Lookup.run(Effect.void, inCrew, how, crew),
         Effect.sync(() => parent?.waitsFor.delete(crew))
       )
     })
@@ -313,10 +435,14 @@ export class Lookups {
     policy: Node.Policy | undefined,
     fiber: Fiber.Fiber<any, any>,
     isBatch = false
-  ): Stale | undefined {
-    const { stale } = this.store.held(node, fiber.getRef(Clock.Clock))
+  ): Effect.Effect<Stale | undefined> {
+    const clock = fiber.getRef(Clock.Clock)
     const { onError } = this.profiles.freshnessOf(node, policy)
-    return isUsable(stale, onError, isBatch) ? stale : undefined
+    const usable = ({ stale }: Held) => (isUsable(stale, onError, isBatch) ? stale : undefined)
+    const { shared } = this.store
+    return shared === undefined
+      ? Effect.sync(() => usable(this.store.held(node, clock)))
+      : Effect.map(shared.look([node], clock), ([looked]) => looked!.held && usable(looked!.held))
   }
 
   /** The stale answer that may be given instead of what a flight has landed with: not of an answer. */
@@ -326,11 +452,58 @@ export class Lookups {
     policy: Node.Policy | undefined,
     fiber: Fiber.Fiber<any, any>,
     isBatch = false
-  ): Stale | undefined {
+  ): Effect.Effect<Stale | undefined> | undefined {
     const hasFailed = !isAnswer && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
     return hasFailed ? this.whileMissing(node, policy, fiber, isBatch) : undefined
   }
 }
+
+/** True for an answer that a lookup need not be made for. */
+const willDo = ({ expiresAt, exit }: Found, crew: Crew, { newerThan }: Trip): boolean =>
+  expiresAt > newerThan && (exit !== absence || crew.isBatch)
+
+/** A departure, and the ids that its answer rests on as far as its key tells. */
+interface Ready extends Departure {
+  readonly declared: ReadonlyArray<string> | undefined
+}
+
+/** A departure whose key another process looks up. */
+interface Waiting {
+  readonly ready: Ready
+  readonly woken: Effect.Effect<void>
+}
+
+/** Waits for other processes: until one of them is heard of, or it is time to look again by the schedule. */
+class Herd {
+  isOver = false
+  #step: Effect.Effect<unknown, unknown> | undefined
+  readonly #schedule: Schedule.Schedule<unknown>
+  constructor(schedule: Schedule.Schedule<unknown>) {
+    this.#schedule = schedule
+  }
+
+  wait(waiting: ReadonlyArray<Waiting>): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      if (this.#step === undefined) {
+        const step = yield* Schedule.toStepWithSleep(this.#schedule)
+        this.#step = Effect.suspend(() => step(undefined))
+      }
+      const woken = Effect.forEach(waiting, ({ woken }) => woken, {
+        concurrency: "unbounded",
+        discard: true
+      })
+      // The schedule fails when it is over: then it waits no more.
+      const isOver = yield* Effect.raceFirst(
+        Effect.as(woken, false),
+        Effect.matchCause(this.#step, { onSuccess: () => false, onFailure: () => true })
+      )
+      this.isOver = isOver
+    })
+  }
+}
+
+/** What was noted of lookups that others ran. */
+const nothingNoted: Noted = { recorded: [], isComplete: true, took: 0 }
 
 /** Tells the caller's span, if there is one, that it was given a stale answer. */
 export const markStale: Effect.Effect<void> = Effect.annotateCurrentSpan("cacheme.stale", true)
@@ -388,9 +561,9 @@ export const told = (node: Node.Any, callback: Effect.Effect<unknown>): Effect.E
 export const orAfter = <A, E, R, A2, E2, R2>(
   self: Effect.Effect<A, E, R>,
   duration: Duration.Input,
-  instead: () => Effect.Effect<A2, E2, R2> | undefined
+  instead: Effect.Effect<Effect.Effect<A2, E2, R2> | undefined>
 ): Effect.Effect<A | A2, E | E2, R | R2> =>
   Effect.raceFirst(
     self,
-    Effect.flatMap(Effect.sleep(duration), () => instead() ?? Effect.never)
+    Effect.flatMap(Effect.andThen(Effect.sleep(duration), instead), (other) => other ?? Effect.never)
   )

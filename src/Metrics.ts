@@ -6,7 +6,7 @@
  * | metric | type | is |
  * |---|---|---|
  * | `cacheme_hits_total` | counter | answered from the cache, fresh |
- * | `cacheme_misses_total` | counter, by `cause` | no fresh answer: `absent`, `expired`, `invalidated` |
+ * | `cacheme_misses_total` | counter, by `cause` | no fresh answer: `absent`, `expired`, `invalidated`, `unreadable`, `away` |
  * | `cacheme_stale_total` | counter | of the misses, those given a stale answer |
  * | `cacheme_bypassed_total` | counter | not asked of the cache |
  * | `cacheme_lookups_total` | counter | lookups run |
@@ -83,7 +83,7 @@ export class Counters {
   bypassed = 0
   lookups = 0
   failures = 0
-  readonly misses: Record<Miss, number> = { absent: 0, expired: 0, invalidated: 0 }
+  readonly misses: Record<Miss, number> = { absent: 0, expired: 0, invalidated: 0, unreadable: 0, away: 0 }
   readonly refused: Record<Refusal, number> = { overtaken: 0, rejected: 0, faulty: 0, tooLarge: 0, failed: 0 }
   #milliseconds = 0
   #timed = 0
@@ -96,7 +96,7 @@ export class Counters {
   }
 
   stats(node: string, { entries, evictions }: Holding): NodeStats {
-    const misses = this.misses.absent + this.misses.expired + this.misses.invalidated
+    const misses = Object.values(this.misses).reduce((sum, count) => sum + count, 0)
     const sorted = this.#sample.toSorted((a, b) => a - b)
     const quantile = (q: number) => sorted[Math.max(0, Math.ceil(q * sorted.length) - 1)] ?? 0
     return {

@@ -86,6 +86,11 @@ export interface NodeLookupOptions<T extends Duration.Input = Duration.Input> ex
    * unlimited. Lookups inside a transaction, and those made for a lookup that has its turn, do not wait.
    */
   readonly concurrency?: number | undefined
+  /**
+   * When to look again while another process looks the key up; its fill wakes those who wait early. When the schedule is
+   * over, they look up themselves. Default every 20 ms, until that process has an answer, or its lease has run out.
+   */
+  readonly herd?: Schedule.Schedule<unknown> | undefined
 }
 
 /** What a single call may decide differently from its node. */
@@ -122,7 +127,22 @@ export interface Options<F extends Key.Fields, V extends AnySchema, E extends An
   readonly within?: ClassAny | undefined
   /** Changing it leaves all earlier entries behind. Default 1. */
   readonly version?: number | string | undefined
+  /**
+   * How memory answers for this node in front of a shared store; the layer's if it does not say. `validated`: asks the
+   * shared store whether anything was invalidated, one tiny question for all readers of the moment. `bounded`: at the
+   * speed of memory, where another process's write may go unseen for at most the layer's bound.
+   */
+  readonly near?: Near | undefined
 }
+
+/** How memory answers in front of a shared store. */
+export type Near = "validated" | "bounded"
+
+/** What is said to who gives something else. */
+export const nearExpected = "validated or bounded"
+
+/** True for the ways in which memory answers in front of a shared store. */
+export const isNear = (input: unknown): input is Near => input === "validated" || input === "bounded"
 
 /** The declaration of a node. */
 export interface NodeDefinition
@@ -373,7 +393,12 @@ const define = (
       skip: Definition.optionText(options.skip),
       stale: Definition.optionText(options.stale),
       refresh: Definition.optionText(options.refresh),
-      lookup: Definition.optionText({ ...options.lookup, retry: options.lookup?.retry !== undefined }),
+      lookup: Definition.optionText({
+        ...options.lookup,
+        retry: options.lookup?.retry !== undefined,
+        herd: options.lookup?.herd !== undefined
+      }),
+      near: Definition.optionText(options.near),
       within: parent?.name ?? ""
     })
   }
@@ -398,7 +423,7 @@ export const isKeyId = (id: string): boolean =>
 /** Throws `InvalidDefinition`, naming the option, unless all times, numbers and schedules are what they must be. */
 export const assertOptionsUnsafe = (
   owner: string,
-  options: Overrides & { readonly absent?: Duration.Input | undefined }
+  options: Overrides & { readonly absent?: Duration.Input | undefined; readonly near?: Near | undefined }
 ): void => {
   const check = (
     field: string,
@@ -423,10 +448,12 @@ export const assertOptionsUnsafe = (
     (value) => Number.isFinite(value) && value >= 0 && value <= 1,
     "a number from 0 to 1"
   )
-  const { softTimeout, timeout, retry, concurrency }: NodeLookupOptions = options.lookup ?? {}
+  const { softTimeout, timeout, retry, concurrency, herd }: NodeLookupOptions = options.lookup ?? {}
   duration("lookup.softTimeout", softTimeout)
   duration("lookup.timeout", timeout)
   check("lookup.retry", retry, Schedule.isSchedule, "a Schedule")
+  check("lookup.herd", herd, Schedule.isSchedule, "a Schedule")
+  check("near", options.near, isNear, nearExpected)
   check(
     "lookup.concurrency",
     concurrency,
@@ -471,12 +498,12 @@ export const fromOneOff = (
 ): { readonly node: Any; readonly policy: Policy } => {
   const { hit, miss } = options.on ?? {}
   const { skip } = options
-  if (typeof options.key === "string" && !isKeyId(options.key)) {
+  if (typeof options.key === "string" && !(isKeyId(options.key) && options.key.isWellFormed())) {
     throw new CachemeError({
       reason: new InvalidKey({
         definition: "Cacheme.memoize",
         field: "key",
-        expected: `a text that does not begin with # or @ and does not end with :*`,
+        expected: `a text of whole characters that does not begin with # or @ and does not end with :*`,
         actual: describe(options.key)
       })
     })
@@ -514,6 +541,11 @@ export const lookupOptions = (node: Any, policy: Policy | undefined): LookupOpti
     retry: call?.retry ?? own?.retry
   }
 }
+
+const every20ms: Schedule.Schedule<unknown> = Schedule.spaced("20 millis")
+
+/** When those who wait for another process's lookup look again. */
+export const herd = (node: Any): Schedule.Schedule<unknown> => node[TypeId].lookup?.herd ?? every20ms
 
 /** True when a call does not ask the cache. */
 export const isSkipped = (node: Any, policy: Policy | undefined): boolean => {

@@ -35,7 +35,7 @@ export interface Settings {
 export const make = (options: Options = {}): Effect.Effect<Settings, CachemeError> =>
   Effect.gen(function* () {
     const { enabled = true, prefix = "CM:", timeToLive = "1 hour", stale = {} } = options
-    const { freeze = !isProduction() } = options
+    const { freeze = freezesByDefault() } = options
     if (typeof enabled !== "boolean") return yield* invalid("enabled", enabled, "true or false")
     if (typeof prefix !== "string" || Key.isTooLong(prefix)) {
       return yield* invalid("prefix", prefix, `a text of at most ${Key.maxBytes} bytes`)
@@ -50,12 +50,12 @@ export const make = (options: Options = {}): Effect.Effect<Settings, CachemeErro
     return { enabled, prefix, timeToLive: Duration.fromInputUnsafe(timeToLive), stale, freeze }
   })
 
-/** Wherever it runs: in a browser there is no `process`. */
-const isProduction = (): boolean => {
+/** True outside production, wherever it runs: in a browser there is no `process`. */
+export const freezesByDefault = (): boolean => {
   const { process } = globalThis as {
     readonly process?: { readonly env?: Record<string, string | undefined> }
   }
-  return process?.env?.["NODE_ENV"] === "production"
+  return process?.env?.["NODE_ENV"] !== "production"
 }
 
 /** Fails with the setting, the value that was found and what is allowed. */
@@ -84,7 +84,8 @@ export const flag = (name: string) =>
     /^(true|yes|on|1)$/i.test(text) ? true : /^(false|no|off|0)$/i.test(text) ? false : undefined
   )
 
-const duration = (name: string) =>
+/** Reads a Duration of zero or more. */
+export const duration = (name: string) =>
   variable(name, durationExpected, (text) =>
     Option.getOrUndefined(
       Option.filter(Duration.fromInput(text as Duration.Input), (duration) => !Duration.isNegative(duration))

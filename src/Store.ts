@@ -6,6 +6,7 @@
  * invalidations; a **position** in it is taken before a lookup starts and comes back with the answer, so that an
  * invalidation in between wins, whoever learns of it first.
  */
+import type * as Brand from "effect/Brand"
 import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -14,6 +15,9 @@ import type { CachemeError } from "./CachemeError.ts"
 import type { Entry, Miss, Reason, Stale } from "./Entry.ts"
 import type { Invalidation, Report, Request } from "./Invalidation.ts"
 import type { Any, NodeDefinition } from "./Node.ts"
+
+/** A point in the order in which a store applies invalidations; what is in it is the store's own affair. */
+export type Position = (number | string) & Brand.Brand<"cacheme/Position">
 
 /** What tells the time: a clock, or one moment of it for many looks. */
 export type Now = Pick<Clock.Clock, "currentTimeMillisUnsafe">
@@ -35,6 +39,11 @@ export interface Held {
   /** The answer that it keeps nevertheless. */
   readonly stale: Stale | undefined
 }
+
+/** What a store that several processes share answers for a key: a fresh answer, or what there is instead. */
+export type Looked =
+  | { readonly found: Found; readonly held?: undefined }
+  | { readonly held: Held; readonly found?: undefined }
 
 /** What became of an answer that was to be stored. */
 export type Stored = "stored" | "overtaken" | "too large" | "failed"
@@ -58,12 +67,75 @@ export interface Fill {
   readonly end: Effect.Effect<void>
 }
 
+/** A lookup that is about to begin. */
+export interface Wanted {
+  readonly node: Any
+  /** The ids its answer will rest on, as far as its key tells. */
+  readonly known: ReadonlyArray<string>
+  /** True when it no longer waits for anybody: it looks up, whoever else does. */
+  readonly isImpatient: boolean
+  /** False for an answer that is there, and will not do. */
+  readonly accepts: (found: Found) => boolean
+}
+
+/** What a lookup that was about to begin has got. */
+export type Acquired =
+  /** The right to store what it finds, and, where that can be had, the right to look up on behalf of all. */
+  | { readonly _tag: "Fill"; readonly fill: Fill }
+  /** The answer, which somebody else has stored meanwhile. */
+  | { readonly _tag: "Found"; readonly found: Found }
+  /** Another process is looking it up; the effect ends when that may have changed, and may be interrupted freely. */
+  | { readonly _tag: "Elsewhere"; readonly woken: Effect.Effect<void> }
+
+/** What a store that several processes share can do besides. */
+export interface Shared {
+  /** Asks for keys in one round trip, after `peek` had nothing: what every process can be given. */
+  readonly look: (nodes: ReadonlyArray<Any>, now: Now) => Effect.Effect<ReadonlyArray<Looked>>
+  /** Begins lookups, each on behalf of all processes, in one round trip. */
+  readonly acquire: (wanted: ReadonlyArray<Wanted>, now: Now) => Effect.Effect<ReadonlyArray<Acquired>>
+  /** Tells of every invalidation that another process has applied; the returned function ends that. */
+  readonly listen: (tell: (invalidation: Invalidation) => void) => () => void
+  /** The name under which it keeps a key's entry. */
+  readonly nameOf: (node: Any) => string
+  /** How the store is. */
+  readonly status: Effect.Effect<Status>
+}
+
+/** How a store that several processes share is. Times in milliseconds. */
+export interface Status {
+  /** `down`: it cannot be asked; everything computes. */
+  readonly state: "up" | "down"
+  /** Since when, in milliseconds since the epoch. */
+  readonly since: number
+  /** Why it is down. */
+  readonly why: string | undefined
+  /** Invalidations that wait for it. */
+  readonly pending: number
+  /** What it remembers of invalidations; `undefined` while it cannot be asked. */
+  readonly log: Log | undefined
+  /** Tags that this process remembers of the log. */
+  readonly mirror: number
+}
+
+/** What a shared store remembers of invalidations. */
+export interface Log {
+  /** Distinct tags it remembers, and how many it may. */
+  readonly rows: number
+  readonly capacity: number
+  /** How long ago the last invalidation was that it has forgotten: what is older than that is a miss. */
+  readonly floorAge: number
+  /** How long an entry can live at the present rate of invalidations: capacity by distinct tags invalidated in a time. */
+  readonly effectiveTimeToLive: number
+}
+
 /** What an invalidation did, and the event to tell of. */
 export interface Applied {
   readonly report: Report
   readonly invalidation: Invalidation
   /** What became of the answer that came with it, if one did. */
   readonly stored?: Stored | undefined
+  /** Where giving memory back takes time: ends when it has been, with how many entries there were. */
+  readonly swept?: Effect.Effect<number> | undefined
 }
 
 /** A store of entries. */
@@ -80,9 +152,9 @@ export class Store extends Context.Service<
      * Begins a fill. `known` are the ids the answer will rest on as far as its key tells. `since` is an earlier
      * position at which the answer was true; one that the store cannot check any more is overtaken.
      */
-    readonly begin: (node: Any, known: ReadonlyArray<string>, since?: number) => Effect.Effect<Fill>
+    readonly begin: (node: Any, known: ReadonlyArray<string>, since?: Position) => Effect.Effect<Fill>
     /** The position now. What is invalidated from here on is remembered for fills that begin at it. */
-    readonly position: Effect.Effect<number>
+    readonly position: Effect.Effect<Position>
     /** Makes every entry that the targets reach stale, before it completes. */
     readonly invalidate: (request: Request) => Effect.Effect<Applied, CachemeError>
     /** Why a key is, or is not, answered. */
@@ -93,5 +165,7 @@ export class Store extends Context.Service<
     readonly evictions: (definition: NodeDefinition) => number
     /** How many tags it keeps track of. */
     readonly tags: () => number
+    /** What it can do because other processes share it; `undefined` for a store of this process alone. */
+    readonly shared: Shared | undefined
   }
 >()("cacheme/Store") {}

@@ -3,10 +3,10 @@ export type { BatchPolicy } from "./Batch.ts"
 export {
   Cacheme,
   type Memoized,
-  type Position,
   type Question,
   type Service,
-  type SetOptions
+  type SetOptions,
+  type Stats
 } from "./Cacheme.ts"
 export * from "./CachemeError.ts"
 export { CachemeLive } from "./CachemeLive.ts"
@@ -15,5 +15,8 @@ export type * as Invalidation from "./Invalidation.ts"
 export type { NodeStats } from "./Metrics.ts"
 export * as Node from "./Node.ts"
 export type { Options as Settings } from "./Settings.ts"
+export type { Log, Position, Status } from "./Store.ts"
 export * as MemoryStore from "./store/MemoryStore.ts"
+export * as RedisStore from "./store/RedisStore.ts"
+export * as TieredStore from "./store/TieredStore.ts"
 export * as Tag from "./Tag.ts"

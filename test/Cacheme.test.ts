@@ -308,7 +308,9 @@ describe("Cacheme", () => {
           )
           assert.strictEqual((yield* ask).items[1]!.size, -1)
           yield* ask
-          const [stats] = yield* Cacheme.stats
+          const {
+            nodes: [stats]
+          } = yield* Cacheme.stats
           assert.deepInclude(stats, { node: "strict", lookups: 2, hits: 0 })
           assert.deepInclude(stats?.refused, { rejected: 2 })
           assert.strictEqual(warnings.length, 1)
@@ -339,7 +341,7 @@ describe("Cacheme", () => {
           const ask = Effect.sync(() => ++n).pipe(Cacheme.memoize(new node() as Node.Any))
           assert.deepStrictEqual([yield* ask, yield* ask], [1, 2])
         }
-        for (const { refused, entries } of yield* Cacheme.stats)
+        for (const { refused, entries } of (yield* Cacheme.stats).nodes)
           assert.deepStrictEqual([refused.faulty, entries], [2, 0])
       }).pipe(Effect.provide(TestCache), Effect.provideService(References.MinimumLogLevel, "None"))
     )
@@ -682,7 +684,7 @@ describe("Cacheme", () => {
         yield* books.read(1)
         yield* Effect.exit(books.read(2))
         yield* Effect.succeed("Anne").pipe(Cacheme.memoize(new OwnerNode({ id: 1 })))
-        const stats = yield* Cacheme.stats
+        const { nodes: stats } = yield* Cacheme.stats
         assert.deepInclude(stats[0], {
           node: "book",
           requests: 4,

@@ -32,7 +32,9 @@ describe("CachemeLive", () => {
       assert.strictEqual(yield* count(1), first + 1)
       assert.strictEqual((yield* Cacheme.explain(new Count({ of: 1 }))).storedAs, "shop:count:1")
       yield* Effect.forEach([1, 2, 3, 4, 5], count)
-      const [stats] = yield* Cacheme.stats
+      const {
+        nodes: [stats]
+      } = yield* Cacheme.stats
       assert.strictEqual(stats!.entries, 3)
     }).pipe(
       Effect.provide(
@@ -52,7 +54,9 @@ describe("CachemeLive", () => {
       yield* TestClock.adjust("61 minutes")
       assert.strictEqual(yield* failing, first + 2)
       yield* Effect.forEach([1, 2, 3, 4, 5], count)
-      const [stats] = yield* Cacheme.stats
+      const {
+        nodes: [stats]
+      } = yield* Cacheme.stats
       assert.strictEqual(stats!.entries, 3)
     }).pipe(
       Effect.provide(

@@ -33,7 +33,7 @@ class Source {
 
 const fork = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.forkChild(self, { startImmediately: true })
 
-const offerStats = Effect.map(Cacheme.stats, (all) => all.find(({ node }) => node === "offer")!)
+const offerStats = Effect.map(Cacheme.stats, ({ nodes }) => nodes.find(({ node }) => node === "offer")!)
 
 describe("stale.whileRevalidate", () => {
   const stale = { whileRevalidate: "5 seconds" } as const
@@ -52,7 +52,13 @@ describe("stale.whileRevalidate", () => {
       assert.strictEqual(yield* ask, 2)
       yield* CachemeTest.assertFresh(offer)
       assert.deepInclude(yield* offerStats, { hits: 1, stale: 1, misses: 2, lookups: 2, requests: 3 })
-      assert.deepStrictEqual((yield* offerStats).missesBy, { absent: 1, expired: 1, invalidated: 0 })
+      assert.deepStrictEqual((yield* offerStats).missesBy, {
+        absent: 1,
+        expired: 1,
+        invalidated: 0,
+        unreadable: 0,
+        away: 0
+      })
     }).pipe(Effect.provide(CachemeTest.layer()))
   )
 
@@ -202,7 +208,13 @@ describe("stale.afterInvalidation", () => {
       assert.strictEqual(yield* ask, 1)
       yield* TestClock.adjust("1 millis")
       assert.strictEqual(yield* Effect.flip(ask), "down")
-      assert.deepStrictEqual((yield* offerStats).missesBy, { absent: 1, expired: 0, invalidated: 3 })
+      assert.deepStrictEqual((yield* offerStats).missesBy, {
+        absent: 1,
+        expired: 0,
+        invalidated: 3,
+        unreadable: 0,
+        away: 0
+      })
     }).pipe(Effect.provide(CachemeTest.layer()))
   )
 

@@ -13,7 +13,7 @@ const TestCache = Cacheme.layer().pipe(Layer.provide(MemoryStore.layer()))
 
 let lookups = 0
 const square = Cacheme.fn(Square, ({ of }) => Effect.sync(() => (lookups++, of * of)))
-const hits = Effect.map(Cacheme.stats, ([stats]) => stats!.hits)
+const hits = Effect.map(Cacheme.stats, ({ nodes: [stats] }) => stats!.hits)
 
 describe("a hit", () => {
   it.effect("is the same in a generator, in combinators, and in fibers of their own", () =>

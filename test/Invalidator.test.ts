@@ -25,6 +25,7 @@ const makeSlowStore = Effect.gen(function* () {
     explain: (node) => memory.explain(node),
     size: () => 0,
     evictions: () => 0,
+    shared: undefined,
     tags: () => 0
   })
   return { store, applied, open: Deferred.succeed(gate, undefined) }

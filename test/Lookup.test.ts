@@ -221,7 +221,9 @@ describe("lookup.retry", () => {
       assert.strictEqual(tries, 2)
       yield* TestClock.adjust("2 seconds")
       assert.strictEqual(yield* Fiber.join(asked), "up")
-      const [stats] = yield* Cacheme.stats
+      const {
+        nodes: [stats]
+      } = yield* Cacheme.stats
       assert.deepInclude(stats, { lookups: 1, failures: 0 })
     }).pipe(Effect.provide(CachemeTest.layer()))
   )

@@ -24,7 +24,7 @@ const peeked = Effect.map(
   Option.match({ onNone: () => undefined, onSome: ({ rate }) => rate })
 )
 const statsOf = (node: string) =>
-  Effect.map(Cacheme.stats, (all) => all.find((stats) => stats.node === node)!)
+  Effect.map(Cacheme.stats, ({ nodes }) => nodes.find((stats) => stats.node === node)!)
 
 describe("set", () => {
   it.effect("stores the schema's value, with the node's time and tags", () =>
@@ -229,7 +229,13 @@ describe("stats", () => {
         entries: 1,
         evictions: 0
       })
-      assert.deepStrictEqual(stats.missesBy, { absent: 1, expired: 3, invalidated: 100 })
+      assert.deepStrictEqual(stats.missesBy, {
+        absent: 1,
+        expired: 3,
+        invalidated: 100,
+        unreadable: 0,
+        away: 0
+      })
       assert.deepStrictEqual(stats.refused, { overtaken: 1, rejected: 1, faulty: 0, tooLarge: 0, failed: 0 })
       const { total, mean, p50, p99 } = stats.lookupTime
       assert.deepStrictEqual([total, p50, p99], [5056, 48, 99])

@@ -49,7 +49,13 @@ const layers: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArr
 ]
 
 /** Packages that a user may not have: they are loaded when they are used, and not before. */
-const loadedWhenUsed = ["postgres", "@electric-sql/pglite", "drizzle-orm/postgres-js", "drizzle-orm/pglite"]
+const loadedWhenUsed = [
+  "postgres",
+  "@electric-sql/pglite",
+  "ioredis",
+  "drizzle-orm/postgres-js",
+  "drizzle-orm/pglite"
+]
 
 const layerOf = (file: string): number =>
   layers.findIndex(({ files }) =>

@@ -34,7 +34,16 @@ import type { Raw } from "../Key.ts"
 import * as Node from "../Node.ts"
 import * as Pattern from "../Pattern.ts"
 import * as Settings from "../Settings.ts"
-import { type Applied, type Fill, type Found, type Held, type Now, Store, type Stored } from "../Store.ts"
+import {
+  type Applied,
+  type Fill,
+  type Found,
+  type Held,
+  type Now,
+  type Position,
+  Store,
+  type Stored
+} from "../Store.ts"
 import { bytesOf } from "./bytesOf.ts"
 import { Eviction, Item } from "./Eviction.ts"
 
@@ -83,6 +92,10 @@ export const layer = (options?: Options): Layer.Layer<Store, CachemeError> =>
 
 /** Makes a `Store` in memory: see {@link layer}. */
 export const make = (options?: Options): Effect.Effect<Store["Service"], CachemeError> =>
+  Effect.map(makeMemory(options), (memory) => Store.of(memory))
+
+/** The entries themselves, for a store that puts others in front of its own. Fails as {@link layer} does. */
+export const makeMemory = (options?: Options): Effect.Effect<Memory, CachemeError> =>
   Effect.suspend(() => {
     const capacity = options?.capacity ?? defaultCapacity
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > 2 ** 24)
@@ -91,7 +104,7 @@ export const make = (options?: Options): Effect.Effect<Store["Service"], Cacheme
     const limit = bytes === undefined ? Infinity : Option.getOrUndefined(ByteSize.fromInput(bytes))
     if (limit === undefined || Number(limit) < 1)
       return Settings.invalid("bytes", bytes, Settings.sizeExpected)
-    return Effect.succeed(Store.of(new Memory(capacity, Number(limit))))
+    return Effect.succeed(new Memory(capacity, Number(limit)))
   })
 
 /** In the place of an answer that was given back. */
@@ -213,8 +226,10 @@ class MemoryFill implements Fill {
   end = Effect.sync(() => this.#memory.endFill(this))
 }
 
-class Memory {
+/** The entries of this process. */
+export class Memory {
   readonly label: string
+  readonly shared = undefined
   sequence = 0
   #floor = 0
   readonly #shelves: Array<Shelf | undefined> = []
@@ -295,17 +310,18 @@ class Memory {
 
   // ------------------------------------------------------------------------------------------------------ filling
 
-  begin(node: Node.Any, known: ReadonlyArray<string>, since?: number): Effect.Effect<Fill> {
+  begin(node: Node.Any, known: ReadonlyArray<string>, since?: Position): Effect.Effect<Fill> {
     return Effect.sync(() => {
-      const fill = new MemoryFill(this, node, known, since ?? this.sequence)
+      // A position of another kind of store is compared with nothing: it is overtaken.
+      const fill = new MemoryFill(this, node, known, since === undefined ? this.sequence : Number(since))
       this.#fills.add(fill)
       return fill
     })
   }
 
-  position: Effect.Effect<number> = Effect.sync(() => {
+  position: Effect.Effect<Position> = Effect.sync(() => {
     this.#toldPosition = Math.min(this.#toldPosition, this.sequence)
-    return this.sequence
+    return this.sequence as Position
   })
 
   /** True when a fill that began then may not store an answer that rests on these. */
@@ -381,9 +397,20 @@ class Memory {
     return Effect.map(Clock.currentTimeMillis, (now) => this.apply(request, now))
   }
 
+  /** Ends what the targets reach, without counting. */
+  end(targets: Targets, now: number): void {
+    this.#end(targets, now, false)
+  }
+
+  /** Lets everything go. */
+  clear(): void {
+    this.sequence++
+    for (const shelf of this.#shelves) for (const slot of shelf?.slots.values() ?? []) this.#letGo(slot)
+  }
+
   /** Applies an invalidation, in one step. */
   apply(request: Request, instant: number): Applied {
-    const entries = this.#end(request, instant)
+    const entries = this.#end(request, instant, true)
     const position = this.sequence
     const { keys, tags, patterns, cause } = request
     return {
@@ -392,8 +419,8 @@ class Memory {
     }
   }
 
-  /** Ends what the targets reach; tells how many entries were fresh and no longer are. */
-  #end(targets: Targets, now: number): number {
+  /** Ends what the targets reach; tells how many entries were fresh and no longer are, if that is to be counted. */
+  #end(targets: Targets, now: number, isCounted: boolean): number {
     const at = ++this.sequence
     if (!this.#remembers()) this.#floor = at
     let entries = 0
@@ -405,7 +432,7 @@ class Memory {
     }
     for (const id of new Set([...keys, ...targets.tags])) entries += this.#mark(id, at, now)
     for (const id of keys) entries += this.#drop(id, now)
-    if (this.size() <= exactUpTo) entries += this.#sweep(now)
+    if (isCounted && this.size() <= exactUpTo) entries += this.#sweep(now)
     if (this.#recent.size + this.#recentPatterns.length > recentLimit) this.#forget()
     return entries
   }

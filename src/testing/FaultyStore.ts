@@ -145,7 +145,8 @@ const make = (inner: Store["Service"]): Context.Context<FaultyStore | Store> => 
     explain: (node) => inner.explain(node),
     size: (definition) => inner.size(definition),
     evictions: (definition) => inner.evictions(definition),
-    tags: () => inner.tags()
+    tags: () => inner.tags(),
+    shared: inner.shared
   })
   const faulty = FaultyStore.of({
     inject: (operation, fault) =>

@@ -101,7 +101,9 @@ describe("a store that fails", () => {
         yield* FaultyStore.heal
         yield* source.ask(1)
         yield* CachemeTest.assertFresh(one)
-        const [stats] = yield* Cacheme.stats
+        const {
+          nodes: [stats]
+        } = yield* Cacheme.stats
         if (operation === "peek") assert.isAbove(stats!.misses, 3)
         else assert.isAbove(stats!.refused.failed, 2)
       }).pipe(Effect.provide([CachemeTest.layer(), capture]))

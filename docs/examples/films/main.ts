@@ -116,7 +116,7 @@ const run = (name: string, steps: ReadonlyArray<Step>) =>
       reads: done,
       invalidations,
       seconds,
-      stats: yield* Cacheme.stats,
+      stats: (yield* Cacheme.stats).nodes,
       stale: done.filter((r) => truth.isStale(r))
     }
   }).pipe(Effect.scoped)

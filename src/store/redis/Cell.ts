@@ -1,0 +1,551 @@
+/**
+ * A cell is what this process has to do with one slot of Redis: it reads entries and judges them, takes leases, stores
+ * answers, invalidates.
+ *
+ * **A read** is one native `MGET` of entries and of the cell's position, whose reply is believed if the connection is
+ * still the one it was asked over, and the mirror knows everything up to that position. Otherwise the mirror is brought
+ * up to date first, and that by a sync that was sent after the reply had come, or one whose result covers it. So a read
+ * sees every invalidation that was acknowledged before it began.
+ *
+ * **One tick, one command.** Everything that is asked for in one turn of the event loop travels together: the entries
+ * of a thousand readers in a few commands, with one position for each; a thousand readers of the near tier share one
+ * reply; leases, answers and invalidations likewise. Nothing waits for a timer.
+ *
+ * **Once a second** at least a script is run, which would notice that another server answers under the same address.
+ */
+import { randomBytes } from "node:crypto"
+import { performance } from "node:perf_hooks"
+import { Away, type Link } from "./Link.ts"
+import { type Listener, Mirror, type Point } from "./Mirror.ts"
+import * as scripts from "./scripts.ts"
+
+/** What was read under a name: bytes, nothing, or that Redis could not be asked. */
+export type Answer = Buffer | null | "away"
+
+/** What became of an answer that was to be stored. */
+export type Verdict = "stored" | "overtaken" | "away"
+
+/** A lease, and the token of who holds it. */
+export interface Lease {
+  readonly lease: string
+  readonly token: string
+}
+
+/** A lease that is asked for, and the name of the entry that it is for. */
+export interface Acquiring extends Lease {
+  readonly entry: string
+}
+
+/** A lease that was asked for, the point at which a lookup begins now, and what was stored after that. */
+export interface Acquired {
+  readonly point: Point
+  readonly isHeld: boolean
+  readonly answer: Answer
+}
+
+/** An answer to be stored. */
+export interface Storing extends Lease {
+  readonly entry: string
+  readonly key: string
+  readonly point: Point
+  readonly tags: ReadonlyArray<string>
+  readonly bytes: Buffer
+  /** How many milliseconds Redis keeps it; `Infinity` for ever. */
+  readonly keep: number
+}
+
+/** Members of the log to invalidate, and what to tell the other processes. */
+export interface Invalidating {
+  readonly members: ReadonlyArray<string>
+  readonly message: unknown
+}
+
+/** What an invalidation came to. */
+export interface Acknowledged {
+  readonly point: Point
+  /** How many rows the log has. */
+  readonly rows: number
+}
+
+/** How a cell is set up. */
+export interface CellOptions extends scripts.CellKeys {
+  readonly events: string
+  /** How long a lease is good, in milliseconds. */
+  readonly lease: number
+  /** How many rows the log may have. */
+  readonly logCapacity: number
+  /** How long a read waits at most for the mirror, in milliseconds. */
+  readonly patience: number
+}
+
+/** A script is run at least so often, in milliseconds. */
+const verifyEvery = 1000
+
+/** A delta is asked for behind the reads of a tick when so many of the last positions were ahead of the mirror. */
+const oftenAhead = 0.2
+
+const readsAtOnce = 50
+const storesAtOnce = 20
+const membersAtOnce = 4000
+const rowsAtOnce = 1000
+
+/** Gathers what is asked for in one turn of the event loop. */
+class Gathering<A> {
+  #items: Array<A> = []
+  readonly #flush: (items: ReadonlyArray<A>) => void
+  constructor(flush: (items: ReadonlyArray<A>) => void) {
+    this.#flush = flush
+  }
+  add(item: A): void {
+    if (this.#items.push(item) > 1) return
+    queueMicrotask(() => {
+      const items = this.#items
+      this.#items = []
+      this.#flush(items)
+    })
+  }
+}
+
+/** Something asked for, and who waits for it. */
+interface Waiting<A, B> {
+  readonly item: A
+  readonly resolve: (outcome: B) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** A new incarnation: 48 random bits, so that no two cells that began apart can be taken for one. */
+const newIncarnation = (): string => String(randomBytes(6).readUIntBE(0, 6) + 1)
+
+/** What one process has to do with one cell. */
+export class Cell {
+  readonly mirror: Mirror
+  /** The server's clock less this machine's, in milliseconds; 0 while they differ by less than a second. */
+  skew = 0
+  /** When the mirror was last known to lack nothing, by the monotonic clock, counted from before that was asked. */
+  coveredAt = -Infinity
+  readonly link: Link
+  readonly options: CellOptions
+  /** The connection under which the mirror was last verified, and when that was asked for. */
+  #epoch = -1
+  #verifiedAt = -Infinity
+  #syncing: Promise<void> | undefined
+  /** Which part of the last positions was ahead of the mirror. */
+  #ahead = 0
+  readonly #reads = new Map<string, Array<(answer: Answer) => void>>()
+  readonly #validations = new Gathering<(isCovered: boolean) => void>((all) => void this.#validate(all))
+  readonly #acquiring = new Gathering<Waiting<Acquiring, Acquired>>((all) => void this.#acquireAll(all))
+  readonly #storing = new Gathering<Waiting<Storing & { readonly seen: number }, string>>((all) =>
+    this.#storeAll(all)
+  )
+  readonly #releasing = new Gathering<Lease>((all) => void this.#releaseAll(all))
+  readonly #invalidating = new Gathering<Waiting<Invalidating, Acknowledged>>((all) =>
+    this.#invalidateAll(all)
+  )
+
+  constructor(link: Link, options: CellOptions, listener: Listener) {
+    this.link = link
+    this.options = options
+    this.mirror = new Mirror(listener)
+  }
+
+  /** True when the mirror was known to lack nothing so many milliseconds ago or less, over this connection. */
+  isCoveredWithin(milliseconds: number): boolean {
+    return performance.now() - this.coveredAt < milliseconds
+  }
+
+  // ------------------------------------------------------------------------------------------------------- reading
+
+  /** Reads what is stored under a name; the callback is called when the mirror can judge it, in that step. */
+  read(name: string, callback: (answer: Answer) => void): void {
+    if (!this.link.isUp) return callback("away")
+    const waiting = this.#reads.get(name)
+    if (waiting !== undefined) return void waiting.push(callback)
+    this.#reads.set(name, [callback])
+    if (this.#reads.size === 1) queueMicrotask(() => this.#flushReads())
+  }
+
+  #flushReads(): void {
+    const reads = [...this.#reads]
+    this.#reads.clear()
+    for (let i = 0; i < reads.length; i += readsAtOnce) void this.#readSome(reads.slice(i, i + readsAtOnce))
+  }
+
+  async #readSome(reads: ReadonlyArray<readonly [string, Array<(answer: Answer) => void>]>): Promise<void> {
+    const names = reads.map(([name]) => name)
+    const values = await this.#covered((redis) => redis.mgetBuffer(...names, this.options.position))
+    reads.forEach(([, callbacks], i) => {
+      const answer: Answer = values === undefined ? "away" : values[i]!
+      for (const callback of callbacks) callback(answer)
+    })
+  }
+
+  /** Makes sure that the mirror lacks nothing that was acknowledged before now; shared by all who ask in this turn. */
+  validate(callback: (isCovered: boolean) => void): void {
+    if (!this.link.isUp) return callback(false)
+    this.#validations.add(callback)
+  }
+
+  async #validate(callbacks: ReadonlyArray<(isCovered: boolean) => void>): Promise<void> {
+    const values = await this.#covered(async (redis) => [await redis.getBuffer(this.options.position)])
+    for (const callback of callbacks) callback(values !== undefined)
+  }
+
+  /** Asks for values and, last of them, the position, until the mirror covers it; `undefined` when that can't be had. */
+  async #covered(
+    ask: (redis: Link["redis"]) => Promise<Array<Buffer | null>>
+  ): Promise<ReadonlyArray<Buffer | null> | undefined> {
+    const startedAt = performance.now()
+    try {
+      for (let attempt = 0; attempt < 6; attempt++) {
+        const { epoch } = this.link
+        const askedAt = performance.now()
+        const asked = this.link.run(ask)
+        // Behind the reads, so that its reply covers their position.
+        const delta = this.#ahead > oftenAhead ? this.#syncOnce(rowsAtOnce) : undefined
+        delta?.catch(() => {})
+        const values = await asked
+        const point = pointOf(values.at(-1))
+        this.#noteAhead(point)
+        if (delta !== undefined && !this.isCurrent(point, epoch)) await delta
+        if (this.isCurrent(point, epoch) || (await this.#cover(point, epoch, startedAt))) {
+          if (askedAt > this.coveredAt) this.coveredAt = askedAt
+          return values
+        }
+        if (performance.now() - startedAt > this.options.patience) return undefined
+      }
+    } catch (error) {
+      if (!(error instanceof Away)) this.link.suspect(error)
+    }
+    return undefined
+  }
+
+  #noteAhead(point: Point | undefined): void {
+    const isAhead =
+      point !== undefined &&
+      point.incarnation === this.mirror.incarnation &&
+      point.sequence > this.mirror.cursor
+    this.#ahead = this.#ahead * 0.95 + (isAhead ? 0.05 : 0)
+  }
+
+  /** True when a position that came over the connection of an epoch is one that the mirror covers. */
+  isCurrent(point: Point | undefined, epoch: number): boolean {
+    return (
+      epoch === this.link.epoch &&
+      epoch === this.#epoch &&
+      point !== undefined &&
+      this.mirror.covers(point) &&
+      performance.now() - this.#verifiedAt < verifyEvery
+    )
+  }
+
+  /** Brings the mirror up to a position that has been seen. */
+  async #cover(point: Point | undefined, epoch: number, startedAt: number): Promise<boolean> {
+    if (this.#syncing !== undefined) {
+      await this.#patiently(this.#syncing, startedAt)
+      if (this.isCurrent(point, epoch)) return true
+    }
+    if (this.link.epoch !== epoch) return false
+    // Sent after the position was seen, so it is right whatever the position was.
+    await this.#patiently(this.sync(), startedAt)
+    return this.link.epoch === epoch && this.#epoch === epoch
+  }
+
+  /** Waits for a sync, but not for longer than a read may take. */
+  async #patiently(sync: Promise<void>, startedAt: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const { patience } = this.options
+    const timeout = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new Away("the log is being read")),
+        Math.max(0, startedAt + patience - performance.now())
+      )
+    })
+    try {
+      await Promise.race([sync, timeout])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  // ------------------------------------------------------------------------------------------------------- the log
+
+  /** Brings the mirror up to date; joins a sync in flight. */
+  sync(): Promise<void> {
+    return (this.#syncing ??= this.#syncAll().finally(() => {
+      this.#syncing = undefined
+    }))
+  }
+
+  async #syncAll(): Promise<void> {
+    let limit = rowsAtOnce
+    for (let refused = 0; refused < 6;) {
+      const { cursor } = this.mirror
+      const outcome = await this.#syncOnce(limit)
+      if (outcome === "complete") return
+      if (outcome === "refused") refused++
+      // One invalidation of more tags than were asked for.
+      else if (this.mirror.cursor <= cursor) limit *= 2
+    }
+    throw new Away("the log does not settle")
+  }
+
+  async #syncOnce(limit: number): Promise<"complete" | "more" | "refused"> {
+    const { epoch } = this.link
+    const sentAt = performance.now()
+    const { incarnation: known, cursor } = this.mirror
+    const [incarnation, sequence, floor, time, rows] = await this.#run<
+      [string, string, string, string, Array<string>]
+    >("sync", [], [newIncarnation(), known ?? "", cursor, limit])
+    if (this.link.epoch !== epoch) return "refused"
+    const outcome = this.mirror.apply({
+      incarnation,
+      sequence: Number(sequence),
+      floor: Number(floor),
+      rows,
+      sent: { incarnation: known, cursor, limit }
+    })
+    if (outcome === "complete") {
+      this.#epoch = epoch
+      if (sentAt > this.#verifiedAt) this.#verifiedAt = sentAt
+      if (sentAt > this.coveredAt) this.coveredAt = sentAt
+      this.#compareClocks(Number(time) / 1000)
+    }
+    return outcome
+  }
+
+  #compareClocks(serverTime: number): void {
+    const difference = Math.round(serverTime - Date.now())
+    this.skew = Math.abs(difference) < 1000 ? 0 : difference
+  }
+
+  /** What a message says was invalidated by somebody else. False when something between is missing. */
+  hear(point: Point, previous: number, members: ReadonlyArray<string>): boolean {
+    return this.#epoch === this.link.epoch && this.mirror.applyNext(point, previous, members)
+  }
+
+  /** The log in numbers: the server's time, rows, floor, and the oldest row's sequence. */
+  async measure(): Promise<readonly [time: number, rows: number, floor: number, oldest: number]> {
+    const found = await this.#run<Array<string | number>>("measure", [], [newIncarnation()])
+    const [time, rows, floor, oldest] = found.map(Number)
+    return [time!, rows!, floor!, oldest!]
+  }
+
+  /** Begins the cell anew: everything stored in it is a miss. `send` may go before others may. */
+  async reset(send: Link["run"] = (ask) => this.link.run(ask)): Promise<void> {
+    await send((redis) => scripts.run(redis, "reset", this.options, [], [newIncarnation()]))
+    this.mirror.forget()
+  }
+
+  // ------------------------------------------------------------------------------------------------------- filling
+
+  /** Takes a lease unless somebody holds it, and the point at which a lookup may begin. Rejects with `Away`. */
+  acquire(item: Acquiring): Promise<Acquired> {
+    return new Promise((resolve, reject) => this.#acquiring.add({ item, resolve, reject }))
+  }
+
+  async #acquireAll(all: ReadonlyArray<Waiting<Acquiring, Acquired>>): Promise<void> {
+    await inParts(all, readsAtOnce, async (part) => {
+      const acquiring = this.#run<Array<string | number>>(
+        "acquire",
+        part.map(({ item }) => item.lease),
+        [newIncarnation(), this.options.lease, ...part.map(({ item }) => item.token)]
+      )
+      // Right behind: what somebody has stored before the lease was had is seen, and nobody looks it up again.
+      const names = part.map(({ item }) => item.entry)
+      const reading = this.#covered((redis) => redis.mgetBuffer(...names, this.options.position))
+      const [incarnation, sequence, ...held] = await acquiring
+      const answers = await reading
+      const point = { incarnation: String(incarnation), sequence: Number(sequence) }
+      part.forEach(({ resolve }, i) =>
+        resolve({ point, isHeld: held[i] === 1, answer: answers === undefined ? "away" : answers[i]! })
+      )
+    })
+  }
+
+  /** The point that has been reached. */
+  async position(): Promise<Point> {
+    const [incarnation, sequence] = await this.#run<Array<string>>("acquire", [], [newIncarnation(), 0])
+    return { incarnation: incarnation!, sequence: Number(sequence) }
+  }
+
+  /** Keeps leases that are held. */
+  async renew(held: ReadonlyArray<Lease>): Promise<void> {
+    for (let i = 0; i < held.length; i += readsAtOnce) {
+      const part = held.slice(i, i + readsAtOnce)
+      await this.#run(
+        "renew",
+        part.map(({ lease }) => lease),
+        [this.options.lease, ...part.map(({ token }) => token)]
+      )
+    }
+  }
+
+  /** Gives a lease back. If that gets lost it ends by itself. */
+  release(held: Lease): void {
+    if (this.link.isUp) this.#releasing.add(held)
+  }
+
+  async #releaseAll(all: ReadonlyArray<Lease>): Promise<void> {
+    for (let i = 0; i < all.length; i += readsAtOnce) {
+      const part = all.slice(i, i + readsAtOnce)
+      const keys = part.map(({ lease }) => lease)
+      await this.#run("release", keys, [this.options.events, ...part.map(({ token }) => token)]).catch(
+        () => {}
+      )
+    }
+  }
+
+  /** Stores an answer unless something it rests on was invalidated since its point. */
+  async store(item: Storing): Promise<Verdict> {
+    const { key, point } = item
+    try {
+      for (let seen = 0; ;) {
+        const verdict = await new Promise<string>((resolve, reject) =>
+          this.#storing.add({ item: { ...item, seen }, resolve, reject })
+        )
+        if (!verdict.startsWith("patterns:")) return verdict as Verdict
+        // Patterns are matched here: Redis only knows that there is one that it cannot judge.
+        seen = Number(verdict.slice("patterns:".length))
+        const seenAt = { ...point, sequence: seen }
+        // The first sync may have been in flight before the verdict.
+        for (let i = 0; i < 2 && !this.mirror.covers(seenAt); i++) await this.sync()
+        if (!this.mirror.covers(seenAt)) return "overtaken"
+        if (this.mirror.invalidatedSince(point.sequence, key, []) !== undefined) return "overtaken"
+      }
+    } catch {
+      return "away"
+    }
+  }
+
+  #storeAll(all: ReadonlyArray<Waiting<Storing & { readonly seen: number }, string>>): void {
+    void inParts(all, storesAtOnce, async (part) => {
+      const args = part.flatMap(({ item: { point, token, keep, seen, bytes, key, tags } }) => [
+        point.incarnation,
+        point.sequence,
+        token,
+        keep === Infinity ? 0 : Math.max(1, Math.ceil(keep)),
+        seen,
+        bytes,
+        tags.length + 1,
+        `:${key}`,
+        ...tags.map((tag) => `:${tag}`)
+      ])
+      const verdicts = await this.#run<Array<string>>(
+        "store",
+        part.flatMap(({ item }) => [item.lease, item.entry]),
+        [newIncarnation(), this.options.events, ...args]
+      )
+      part.forEach(({ resolve }, i) => resolve(verdicts[i]!))
+    })
+  }
+
+  // -------------------------------------------------------------------------------------------------- invalidating
+
+  /** Invalidates members; resolves once that is acknowledged. Rejects with `Away` when it may not have been. */
+  invalidate(item: Invalidating): Promise<Acknowledged> {
+    return new Promise((resolve, reject) => this.#invalidating.add({ item, resolve, reject }))
+  }
+
+  #invalidateAll(all: ReadonlyArray<Waiting<Invalidating, Acknowledged>>): void {
+    void inParts(all, all.length, async (part) => {
+      const members = new Set(part.flatMap(({ item }) => item.members))
+      const messages = part.flatMap(({ item }) => (item.message === undefined ? [] : [item.message]))
+      const acknowledged = await this.deliver([...members], messages)
+      for (const { resolve } of part) resolve(acknowledged)
+    })
+  }
+
+  /** Invalidates in as few steps as Redis allows. `send` may go before others may. */
+  async deliver(
+    members: ReadonlyArray<string>,
+    messages: ReadonlyArray<unknown>,
+    send: Link["run"] = (ask) => this.link.run(ask)
+  ): Promise<Acknowledged> {
+    const told = messages.length === 0 ? "" : JSON.stringify(messages)
+    let acknowledged: Acknowledged | undefined
+    for (let i = 0; i < members.length || acknowledged === undefined; i += membersAtOnce) {
+      const part = members.slice(i, i + membersAtOnce)
+      acknowledged = await this.#invalidatePart(part, i === 0 ? told : "", send)
+    }
+    return acknowledged
+  }
+
+  async #invalidatePart(
+    members: ReadonlyArray<string>,
+    told: string,
+    send: Link["run"]
+  ): Promise<Acknowledged> {
+    const { epoch } = this.link
+    const { logCapacity, events } = this.options
+    const args = [newIncarnation(), logCapacity, events, told, "", 0, 0, ...members]
+    const [incarnation, previous, sequence, rows] = await send((redis) =>
+      scripts.run<Array<string | number>>(redis, "invalidate", this.options, [], args)
+    ).catch((error: unknown) => this.#giveUpLog(error, send))
+    const point = { incarnation: String(incarnation), sequence: Number(sequence) }
+    if (this.link.epoch === epoch) this.mirror.applyNext(point, Number(previous), members)
+    return { point, rows: Number(rows) }
+  }
+
+  /** Where Redis has no room for the log, deleting it is allowed, and says the same of more. */
+  async #giveUpLog(error: unknown, send: Link["run"]): Promise<Array<string | number>> {
+    if (!(error instanceof Error) || !error.message.startsWith("OOM")) throw error
+    const { state, log, position } = this.options
+    await send((redis) => redis.del(state, log, position))
+    this.mirror.forget()
+    return ["0", 0, 0, 0]
+  }
+
+  /**
+   * Invalidates members, and tells whether, just before, nothing of what an answer rests on had been invalidated since a
+   * point.
+   */
+  async replace(
+    { members, message }: Invalidating,
+    point: Point,
+    restsOn: ReadonlyArray<string>
+  ): Promise<Acknowledged & { readonly isSound: boolean }> {
+    const { epoch } = this.link
+    const { logCapacity, events } = this.options
+    const told = message === undefined ? "" : JSON.stringify([message])
+    const args = [newIncarnation(), logCapacity, events, told, point.incarnation, point.sequence]
+    const [incarnation, previous, sequence, rows, isOvertaken] = await this.#run<Array<string | number>>(
+      "invalidate",
+      [],
+      [...args, restsOn.length, ...restsOn.map((id) => `:${id}`), ...members]
+    )
+    const reached = { incarnation: String(incarnation), sequence: Number(sequence) }
+    if (this.link.epoch === epoch) this.mirror.applyNext(reached, Number(previous), members)
+    return { point: reached, rows: Number(rows), isSound: isOvertaken !== 1 }
+  }
+
+  #run<A>(
+    name: scripts.Name,
+    keys: ReadonlyArray<string>,
+    args: ReadonlyArray<string | number | Buffer>
+  ): Promise<A> {
+    return this.link.run((redis) => scripts.run<A>(redis, name, this.options, keys, args))
+  }
+}
+
+/** `incarnation:sequence`, as the scripts write it. */
+const pointOf = (bytes: Buffer | null | undefined): Point | undefined => {
+  const found = bytes && /^(\d+):(\d+)$/.exec(bytes.toString("latin1"))
+  return found ? { incarnation: found[1]!, sequence: Number(found[2]) } : undefined
+}
+
+/** Does work part by part, all at once; a part that fails fails for those who wait for it. */
+const inParts = async <A extends { readonly reject: (error: unknown) => void }>(
+  all: ReadonlyArray<A>,
+  size: number,
+  work: (part: ReadonlyArray<A>) => Promise<void>
+): Promise<void> => {
+  const parts: Array<ReadonlyArray<A>> = []
+  for (let i = 0; i < all.length; i += size) parts.push(all.slice(i, i + size))
+  await Promise.all(
+    parts.map((part) =>
+      work(part).catch((error: unknown) => {
+        for (const { reject } of part) reject(error)
+      })
+    )
+  )
+}

@@ -1,0 +1,247 @@
+/**
+ * The mirror: what this process knows of a cell's log, so that an entry is judged in memory.
+ *
+ * The log in Redis says when each tag was last invalidated. A process that has all of it up to some point (`cursor`)
+ * can tell by itself whether an entry is fresh, once Redis has told it in the same reply that the log has not moved
+ * beyond that point. So a read is one native command and no script, and what it costs does not depend on how many tags
+ * the entry carries.
+ *
+ * **The rule.** An entry is fresh if it is of this incarnation, began at or above the floor, and none of its tags, nor a
+ * pattern that matches its key, was invalidated after it began.
+ *
+ * **Why it may be believed.** Rows are noted, then the floor, then the cursor, in one step that nothing can come between.
+ * Noting a row early is always right: it only makes entries stale that are. Moving the cursor is right only when every
+ * row up to there has been noted: by a complete delta, or by a message that begins exactly where the cursor is.
+ *
+ * Everything here is synchronous. Who asks Redis, and when, is told in `Far.ts`.
+ */
+import * as Pattern from "../../Pattern.ts"
+
+/** A point in the order of a cell's invalidations. */
+export interface Point {
+  readonly incarnation: string
+  readonly sequence: number
+}
+
+/** What a mirror needs to know of an entry to judge it. */
+export interface Judged {
+  readonly incarnation: string
+  /** The sequence that had been reached when its lookup began. */
+  readonly startedAt: number
+  /** The ids it rests on, without its own key. */
+  readonly tags: ReadonlyArray<string>
+}
+
+/** What a sync has asked for, and what Redis has answered. */
+export interface Delta extends Point {
+  readonly floor: number
+  /** Members of the log and their sequences in turn, ascending: `:` before an id, `~` before a pattern. */
+  readonly rows: ReadonlyArray<string>
+  /** What the sync knew when it was sent, and the most rows that it allowed. */
+  readonly sent: { readonly incarnation: string | undefined; readonly cursor: number; readonly limit: number }
+}
+
+/** Told of what a mirror learns, before it is believed. */
+export interface Listener {
+  /** These were invalidated. */
+  readonly onRows: (ids: ReadonlyArray<string>, globs: ReadonlyArray<string>) => void
+  /** Anything may have been: an incarnation has ended, or rows were forgotten before they could be learnt. */
+  readonly onGap: () => void
+}
+
+/** Beyond so many, the earliest boundaries and repetitions are forgotten, which makes estimates more careful. */
+const historyLimit = 10_000
+
+/** What one process knows of one cell. */
+export class Mirror {
+  incarnation: string | undefined = undefined
+  floor = 0
+  /** Every invalidation up to here is known, but for those at or below the floor. */
+  cursor = 0
+  /** The last invalidation that is known of anything. */
+  newest = 0
+  readonly #tags = new Map<string, number>()
+  #patterns: Array<{ readonly pattern: Pattern.Pattern; readonly at: number }> = []
+  /** The cursors at which deltas began: what lies between two of them was learnt at once. */
+  #boundaries: Array<number> = []
+  /** For a tag that was invalidated again: when it was before. */
+  readonly #before = new Map<string, number>()
+  readonly #listener: Listener
+
+  constructor(listener: Listener) {
+    this.#listener = listener
+  }
+
+  /** How many tags and patterns it remembers. */
+  get size(): number {
+    return this.#tags.size + this.#patterns.length
+  }
+
+  /** True when everything up to a point is known. */
+  covers(point: Point): boolean {
+    return point.incarnation === this.incarnation && this.cursor >= point.sequence
+  }
+
+  /** What ended an entry, by the rule; `undefined` while it is fresh. `""` when it cannot be told. */
+  endedBy(entry: Judged, key: string): string | undefined {
+    if (entry.incarnation !== this.incarnation || entry.startedAt < this.floor) return ""
+    return this.newest <= entry.startedAt
+      ? undefined
+      : this.invalidatedSince(entry.startedAt, key, entry.tags)
+  }
+
+  /** The first of a key and tags that is known to have been invalidated after a sequence. */
+  invalidatedSince(sequence: number, key: string, tags: ReadonlyArray<string>): string | undefined {
+    if (this.#isAfter(key, sequence)) return key
+    for (const tag of tags) if (this.#isAfter(tag, sequence)) return tag
+    return this.#patterns.find(({ pattern, at }) => at > sequence && pattern.matches(key))?.pattern.glob
+  }
+
+  #isAfter(id: string, sequence: number): boolean {
+    const at = this.#tags.get(id)
+    return at !== undefined && at > sequence
+  }
+
+  /**
+   * A sequence before which nothing that an entry rests on was invalidated, as far as can be proved: the log keeps only
+   * the last invalidation of each tag, and the first is what counts for a window. Never later than the first.
+   */
+  endedNotBefore(entry: Judged, key: string): number {
+    const { startedAt } = entry
+    let earliest = Infinity
+    for (const id of [key, ...entry.tags]) {
+      const at = this.#tags.get(id)
+      if (at === undefined || at <= startedAt) continue
+      if ((this.#before.get(id) ?? 0) > startedAt) return startedAt
+      earliest = Math.min(earliest, this.#learntFrom(at))
+    }
+    for (const { pattern, at } of this.#patterns)
+      if (at > startedAt && pattern.matches(key)) earliest = Math.min(earliest, this.#learntFrom(at))
+    return Math.max(startedAt, earliest === Infinity ? startedAt : earliest)
+  }
+
+  /** The last boundary below a sequence: the row's own invalidation, or an earlier one of its tag, came after it. */
+  #learntFrom(at: number): number {
+    let [low, high] = [0, this.#boundaries.length]
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.#boundaries[middle]! < at) low = middle + 1
+      else high = middle
+    }
+    return low === 0 ? 0 : this.#boundaries[low - 1]!
+  }
+
+  // ------------------------------------------------------------------------------------------------------ learning
+
+  /**
+   * Applies a delta. Answers `complete` when everything up to its sequence is known, `more` when it was cut, and
+   * `refused` when it does not go with what is known: what was asked was asked of another incarnation, or the cell has
+   * gone back.
+   */
+  apply(delta: Delta): "complete" | "more" | "refused" {
+    const { incarnation, sequence, floor, rows, sent } = delta
+    if (incarnation !== this.incarnation) {
+      if (this.incarnation !== sent.incarnation) return "refused"
+      this.#begin(incarnation, floor)
+    } else if (sequence < sent.cursor) {
+      this.forget()
+      return "refused"
+    } else if (this.cursor < floor) this.#listener.onGap()
+    this.#remember(this.cursor)
+    this.noteRows(rows)
+    this.#raiseFloor(floor)
+    const isCut = rows.length / 2 >= sent.limit
+    // One invalidation of many tags may have been cut in the middle: its sequence is asked for once more.
+    this.#moveCursor(isCut ? Number(rows.at(-1)) - 1 : sequence)
+    return isCut ? "more" : "complete"
+  }
+
+  /** Applies one invalidation, told by a message: true when nothing between is missing. */
+  applyNext(point: Point, previous: number, members: ReadonlyArray<string>): boolean {
+    if (point.incarnation !== this.incarnation) return false
+    if (this.cursor >= point.sequence) return true
+    this.#note(members, point.sequence)
+    if (this.cursor !== previous) return false
+    this.#remember(previous)
+    this.#moveCursor(point.sequence)
+    return true
+  }
+
+  /** Knows nothing any more. */
+  forget(): void {
+    if (this.incarnation !== undefined) this.#begin(undefined, 0)
+  }
+
+  #begin(incarnation: string | undefined, floor: number): void {
+    this.incarnation = incarnation
+    this.floor = floor
+    this.cursor = 0
+    this.newest = 0
+    this.#tags.clear()
+    this.#before.clear()
+    this.#patterns = []
+    this.#boundaries = []
+    this.#listener.onGap()
+  }
+
+  /** Notes rows of the log. */
+  noteRows(rows: ReadonlyArray<string>): void {
+    for (let i = 0; i < rows.length;) {
+      const score = rows[i + 1]!
+      const members: Array<string> = []
+      for (; i < rows.length && rows[i + 1] === score; i += 2) members.push(rows[i]!)
+      this.#note(members, Number(score))
+    }
+  }
+
+  #note(members: ReadonlyArray<string>, at: number): void {
+    const ids: Array<string> = []
+    const globs: Array<string> = []
+    for (const member of members) {
+      const text = member.slice(1)
+      if (member.startsWith("~")) {
+        if (this.#patterns.some(({ pattern, at: known }) => pattern.glob === text && known >= at)) continue
+        this.#patterns.push({ pattern: Pattern.makeUnsafe(text), at })
+        globs.push(text)
+      } else if (this.#noteId(text, at)) ids.push(text)
+    }
+    if (ids.length === 0 && globs.length === 0) return
+    if (at > this.newest) this.newest = at
+    this.#listener.onRows(ids, globs)
+  }
+
+  #noteId(id: string, at: number): boolean {
+    const known = this.#tags.get(id)
+    if (known !== undefined) {
+      if (known >= at) return false
+      this.#tags.delete(id)
+      this.#before.delete(id)
+      this.#before.set(id, known)
+      if (this.#before.size > historyLimit) this.#before.delete(this.#before.keys().next().value!)
+    }
+    this.#tags.set(id, at)
+    return true
+  }
+
+  #remember(boundary: number): void {
+    const last = this.#boundaries.at(-1)
+    if (last !== undefined && last >= boundary) return
+    this.#boundaries.push(boundary)
+    if (this.#boundaries.length > historyLimit) this.#boundaries = this.#boundaries.slice(historyLimit / 2)
+  }
+
+  #moveCursor(to: number): void {
+    if (to > this.cursor) this.cursor = to
+  }
+
+  /** What lies at or below the floor decides nothing any more. Tags lie in the order of their sequences. */
+  #raiseFloor(floor: number): void {
+    if (floor <= this.floor) return
+    this.floor = floor
+    for (const [id, at] of this.#tags) {
+      if (at > floor) break
+      this.#tags.delete(id)
+    }
+    this.#patterns = this.#patterns.filter(({ at }) => at > floor)
+  }
+}

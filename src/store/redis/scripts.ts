@@ -1,0 +1,243 @@
+/**
+ * What is done inside Redis, where a script sees one consistent state of a cell.
+ *
+ * A cell's book-keeping is three keys of one slot: its state (a hash), its log (tag → sequence of its last
+ * invalidation), its position (`incarnation:sequence`, kept in step by the same scripts, so that reads need no script).
+ * Any of them may be lost at any time: evicted, flushed, gone back to an older snapshot, promoted on another server. So
+ * every script begins by **opening** the cell: its parts must belong together and must have been written by this server,
+ * or the cell begins anew, with a new incarnation and no memory. What was stored before is then a miss; nothing older
+ * ever becomes fresh again.
+ *
+ * A sequence is the server's time in microseconds, and always greater than the one before: an order within one cell. No
+ * clock is compared with another.
+ *
+ * | field of the state | is |
+ * |---|---|
+ * | `incarnation` | a random number, new each time the cell begins |
+ * | `sequence` | of the last invalidation |
+ * | `floor` | what was invalidated at or below it has been forgotten: an entry that began below it is a miss |
+ * | `server` | the replication id of the server that wrote it: a restart or a promotion changes it |
+ * | `longest` | for how long an entry was ever kept, in milliseconds, or `forever`: rows older than that are dropped |
+ * | `pattern` | the sequence of the last pattern |
+ */
+import type { Redis } from "ioredis"
+
+/** The keys of a cell, which every script takes first. */
+export interface CellKeys {
+  readonly state: string
+  readonly log: string
+  readonly position: string
+}
+
+/** How much longer than the longest time to live a row is remembered, so that slow lookups can be judged: 60 s. */
+const slack = 60_000_000
+
+const prelude = `
+local H, T, N = KEYS[1], KEYS[2], KEYS[3]
+local function num(x) return string.format('%.0f', x) end
+local function now() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end
+-- A restart and a promotion give a server another replication id. Where it may not be asked for, it is always the same.
+local function server()
+  local info = redis.pcall('INFO', 'replication')
+  if type(info) ~= 'string' then return 'unknown' end
+  local _, last = string.find(info, 'master_replid:', 1, true)
+  return string.sub(info, last + 1, last + 40)
+end
+local function begin(incarnation)
+  local at = num(now())
+  redis.call('DEL', H, T, N)
+  redis.call('HSET', H, 'incarnation', incarnation, 'sequence', at, 'floor', at, 'server', server(), 'longest', 0, 'pattern', 0)
+  redis.call('ZADD', T, incarnation, '!')
+  redis.call('SET', N, incarnation .. ':' .. at)
+  return { incarnation, at, at }
+end
+-- Incarnation, sequence and floor of the cell, which begins anew unless its parts belong together.
+local function open(incarnation)
+  local m = redis.pcall('HMGET', H, 'incarnation', 'sequence', 'floor', 'server')
+  if m.err or not m[1] or m[4] ~= server() then return begin(incarnation) end
+  local own = redis.pcall('ZSCORE', T, '!')
+  if type(own) ~= 'string' or num(own) ~= m[1] then return begin(incarnation) end
+  local position = m[1] .. ':' .. m[2]
+  if redis.pcall('GET', N) ~= position then redis.call('SET', N, position) end
+  return m
+end
+-- Who holds a lease; something else under its name is thrown away.
+local function holder(L)
+  local held = redis.pcall('GET', L)
+  if type(held) == 'table' then redis.call('DEL', L) return false end
+  return held
+end
+-- Gives a lease back, and wakes those who wait for it: they have marked it.
+local function release(L, token, channel)
+  local held = holder(L)
+  if held ~= token and held ~= token .. '+' then return end
+  redis.call('DEL', L)
+  if held ~= token then redis.call('PUBLISH', channel, 'released\\n' .. L) end
+end
+-- True when one of the members ARGV[first..last] was invalidated after a sequence.
+local function overtaken(after, first, last)
+  for i = first, last, 1000 do
+    local scores = redis.call('ZMSCORE', T, unpack(ARGV, i, math.min(i + 999, last)))
+    for j = 1, #scores do
+      if scores[j] and tonumber(scores[j]) > after then return true end
+    end
+  end
+  return false
+end
+`
+
+const bodies = {
+  /**
+   * What was invalidated since. Takes a new incarnation, the incarnation and cursor that are known, and the most rows;
+   * answers incarnation, sequence, floor, the server's time in microseconds, and rows in ascending order.
+   */
+  sync: `
+local m = open(ARGV[1])
+local cursor = ARGV[3]
+if ARGV[2] ~= m[1] or tonumber(cursor) < tonumber(m[3]) then cursor = m[3] end
+return { m[1], m[2], m[3], num(now()), redis.call('ZRANGE', T, '(' .. cursor, '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[4], 'WITHSCORES') }`,
+
+  /**
+   * Takes leases, each under its token, if nobody holds them. Takes a new incarnation, the lease's length in
+   * milliseconds, and tokens; answers incarnation, sequence, and for each 1 or 0. A lease that somebody else holds is
+   * marked, so that its holder wakes those who wait.
+   */
+  acquire: `
+local m = open(ARGV[1])
+local out = { m[1], m[2] }
+for i = 4, #KEYS do
+  local held = holder(KEYS[i])
+  if not held then
+    redis.call('SET', KEYS[i], ARGV[i - 1], 'PX', ARGV[2])
+    out[#out + 1] = 1
+  else
+    if string.sub(held, -1) ~= '+' then redis.call('APPEND', KEYS[i], '+') end
+    out[#out + 1] = 0
+  end
+end
+return out`,
+
+  /**
+   * Stores answers, each unless something it rests on was invalidated since its lookup began, and gives their leases
+   * back. Takes a new incarnation, the channel, and for each answer: incarnation, start, token, milliseconds to keep it
+   * (0 for ever), the sequence up to which patterns have been looked at, its bytes, how many members it rests on, and
+   * these. Answers for each `stored`, `overtaken`, or `patterns:` and the sequence up to which they are to be looked at.
+   */
+  store: `
+local m = open(ARGV[1])
+local state = redis.call('HMGET', H, 'longest', 'pattern')
+local longest, pattern = state[1], tonumber(state[2])
+local out = {}
+local a = 3
+for i = 4, #KEYS, 2 do
+  local L, E = KEYS[i], KEYS[i + 1]
+  local startedAt, token, keep, seen, count = tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3], tonumber(ARGV[a + 4]), tonumber(ARGV[a + 6])
+  local verdict = 'stored'
+  if ARGV[a] ~= m[1] or startedAt < tonumber(m[3]) or startedAt > tonumber(m[2]) then verdict = 'overtaken'
+  elseif overtaken(startedAt, a + 7, a + 6 + count) then verdict = 'overtaken'
+  elseif pattern > startedAt and pattern > seen then verdict = 'patterns:' .. num(pattern)
+  elseif keep == '0' then
+    redis.call('SET', E, ARGV[a + 5])
+    longest = 'forever'
+  else
+    redis.call('SET', E, ARGV[a + 5], 'PX', keep)
+    if longest ~= 'forever' and tonumber(keep) > tonumber(longest) then longest = keep end
+  end
+  if token ~= '' and string.sub(verdict, 1, 8) ~= 'patterns' then release(L, token, ARGV[2]) end
+  out[#out + 1] = verdict
+  a = a + 7 + count
+end
+if longest ~= state[1] then redis.call('HSET', H, 'longest', longest) end
+return out`,
+
+  /**
+   * Invalidates. Takes a new incarnation, how many rows the log may have, the channel, what to tell there (nothing if
+   * empty), an incarnation, a start and a number of members to look at first, these, and the members to invalidate.
+   * Answers incarnation, the sequence before and now, how many rows the log has, and 1 if one of the members looked at
+   * had been invalidated since the start.
+   */
+  invalidate: `
+local m = open(ARGV[1])
+local count = tonumber(ARGV[7])
+local checked = 0
+if ARGV[5] ~= '' then
+  local startedAt = tonumber(ARGV[6])
+  if ARGV[5] ~= m[1] or startedAt < tonumber(m[3]) or startedAt > tonumber(m[2]) or overtaken(startedAt, 8, 7 + count)
+    or tonumber(redis.call('HGET', H, 'pattern')) > startedAt then checked = 1 end
+end
+local time = now()
+local n = num(math.max(m[2] + 1, time))
+local fields = { 'sequence', n }
+for i = 8 + count, #ARGV, 1000 do
+  local z = {}
+  for j = i, math.min(i + 999, #ARGV) do
+    z[#z + 1] = n
+    z[#z + 1] = ARGV[j]
+    if string.sub(ARGV[j], 1, 1) == '~' then fields[3], fields[4] = 'pattern', n end
+  end
+  redis.call('ZADD', T, unpack(z))
+end
+-- The oldest rows go: those too many, and those that no entry can be older than.
+local rows = redis.call('ZCARD', T) - 1
+local cap, longest = tonumber(ARGV[2]), redis.call('HGET', H, 'longest')
+local drop = rows > cap and rows - cap + math.min(math.floor(cap / 16), 500) or 0
+if longest ~= 'forever' then
+  local aged = redis.call('ZCOUNT', T, '(' .. m[1], num(time - longest * 1000 - ${slack}))
+  drop = math.max(drop, math.min(aged, 500))
+end
+if drop > 0 then
+  local highest = redis.call('ZRANGE', T, drop, drop, 'WITHSCORES')
+  redis.call('ZREMRANGEBYRANK', T, 1, drop)
+  fields[#fields + 1], fields[#fields + 2] = 'floor', num(highest[2])
+end
+redis.call('HSET', H, unpack(fields))
+redis.call('SET', N, m[1] .. ':' .. n)
+if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[3], table.concat({ 'invalidated', m[1], m[2], n, ARGV[4] }, '\\n')) end
+return { m[1], m[2], n, rows - drop, checked }`,
+
+  /** Begins the cell anew, whatever it holds. Takes a new incarnation. */
+  reset: `return begin(ARGV[1])`,
+
+  /** Keeps leases that are held. Takes the lease's length and tokens; answers how many were. */
+  renew: `
+local kept = 0
+for i = 4, #KEYS do
+  local held = holder(KEYS[i])
+  if held == ARGV[i - 2] or held == ARGV[i - 2] .. '+' then kept = kept + redis.call('PEXPIRE', KEYS[i], ARGV[1]) end
+end
+return kept`,
+
+  /** Gives leases back without an answer. Takes the channel and tokens. */
+  release: `for i = 4, #KEYS do release(KEYS[i], ARGV[i - 2], ARGV[1]) end return 1`,
+
+  /** The log in numbers. Takes a new incarnation; answers the server's time, rows, floor, the oldest row's sequence. */
+  measure: `
+local m = open(ARGV[1])
+local oldest = redis.call('ZRANGE', T, 1, 1, 'WITHSCORES')
+return { num(now()), redis.call('ZCARD', T) - 1, m[3], oldest[2] and num(oldest[2]) or m[2] }`
+}
+
+/** The name of a script. */
+export type Name = keyof typeof bodies
+
+/** The scripts, whole. */
+export const sources: Record<Name, string> = Object.fromEntries(
+  Object.entries(bodies).map(([name, body]) => [name, prelude + body])
+) as Record<Name, string>
+
+const command = (name: string): string => `cacheme${name[0]!.toUpperCase()}${name.slice(1)}`
+
+/** Makes the scripts commands of a connection: sent by their digest, loaded where a server does not know them yet. */
+export const define = (redis: Redis): void => {
+  for (const [name, lua] of Object.entries(sources)) redis.defineCommand(command(name), { lua })
+}
+
+/** Runs a script on a cell. */
+export const run = <A>(
+  redis: Redis,
+  name: Name,
+  { state, log, position }: CellKeys,
+  keys: ReadonlyArray<string>,
+  args: ReadonlyArray<string | number | Buffer>
+): Promise<A> =>
+  (redis as any)[command(name)](3 + keys.length, state, log, position, ...keys, ...args) as Promise<A>
