@@ -9,7 +9,10 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Hash from "effect/Hash"
+import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
+import { Reactivity } from "effect/reactivity/Reactivity"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { CachemeError, Closed } from "./CachemeError.ts"
@@ -36,6 +39,17 @@ export interface Invalidator {
   readonly events: Stream.Stream<Invalidation>
 }
 
+/**
+ * What Effect's `Reactivity` calls the ids that were invalidated: an id as a text, a node or tag with that id, and for a
+ * node class its name. So `["book:100"]`, `[new BookNode({ id: 100 })]` and `{ book: [100] }` are all told.
+ */
+const reactivityKeys = ({ keys, tags }: Invalidation): ReadonlyArray<unknown> =>
+  [...keys, ...tags].flatMap((id) => [
+    id,
+    { [Hash.symbol]: () => Hash.string(id) },
+    ...(id.endsWith(":*") ? [id.slice(0, -":*".length)] : [])
+  ])
+
 /** Starts the invalidator of a store. It runs until the scope closes. */
 export const make = Effect.fnUntraced(function* (
   store: Store["Service"]
@@ -46,10 +60,22 @@ export const make = Effect.fnUntraced(function* (
   // What was published and not yet applied: what the fiber had in hand when it was stopped is not lost either.
   const outstanding = new Set<Published>()
 
+  const reactivity = Option.getOrUndefined(yield* Effect.serviceOption(Reactivity))
+  const runFork = Effect.runForkWith(yield* Effect.context())
+  const tell = (invalidation: Invalidation): void => {
+    PubSub.publishUnsafe(events, invalidation)
+    if (reactivity === undefined) return
+    try {
+      reactivity.invalidateUnsafe(reactivityKeys(invalidation))
+    } catch (error) {
+      runFork(Effect.logWarning("cacheme: a handler of Reactivity failed", error))
+    }
+  }
+
   const apply = Effect.fnUntraced(function* (published: Published) {
     const exit = yield* Effect.exit(published.applied)
     outstanding.delete(published)
-    if (Exit.isSuccess(exit)) PubSub.publishUnsafe(events, exit.value.invalidation)
+    if (Exit.isSuccess(exit)) tell(exit.value.invalidation)
     yield* Deferred.done(published.acknowledged, exit)
   }, Effect.uninterruptible)
 
@@ -61,7 +87,7 @@ export const make = Effect.fnUntraced(function* (
   )
   const { shared } = store
   if (shared !== undefined) {
-    const unlisten = shared.listen((invalidation) => void PubSub.publishUnsafe(events, invalidation))
+    const unlisten = shared.listen(tell)
     yield* Effect.addFinalizer(() => Effect.sync(unlisten))
   }
   yield* PubSub.takeAll(subscription).pipe(

@@ -11,18 +11,17 @@
  *
  * A process sees its own writes at once in either. What a lookup uses is validated in either.
  */
-import type * as Config from "effect/Config"
-import * as Duration from "effect/Duration"
+import * as Config from "effect/Config"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { CachemeError } from "../CachemeError.ts"
-import { durationExpected, isDuration, isNear, type Near, nearExpected } from "../Node.ts"
-import * as Settings from "../Settings.ts"
+import type { Near } from "../Node.ts"
 import { Store } from "../Store.ts"
 import * as MemoryStore from "./MemoryStore.ts"
-import * as FarStore from "./redis/FarStore.ts"
-import * as RedisStore from "./RedisStore.ts"
+import type * as RedisStore from "./RedisStore.ts"
 
 /** Options of the store in two tiers; `capacity` and `bytes` are those of memory. */
 export interface Options extends RedisStore.Options, MemoryStore.Options {
@@ -33,11 +32,6 @@ export interface Options extends RedisStore.Options, MemoryStore.Options {
   /** How long memory keeps an answer at most. Default as long as Redis. */
   readonly nearTimeToLive?: Duration.Input | undefined
 }
-
-const boundExpected = `a Duration of at least 10 milliseconds, such as "1 second"`
-
-const isBound = (input: unknown): input is Duration.Input =>
-  isDuration(input) && Duration.toMillis(Duration.fromInputUnsafe(input)) >= 10
 
 /**
  * A `Store` in Redis with the memory of this process in front of it.
@@ -65,42 +59,19 @@ export const layer = (options: Options): Layer.Layer<Store, CachemeError> =>
 /** Makes a `Store` in two tiers: see {@link layer}. */
 export const make = (options: Options): Effect.Effect<Store["Service"], CachemeError, Scope.Scope> =>
   Effect.gen(function* () {
-    const { near = "validated", bound = "1 second", nearTimeToLive = Duration.infinity } = options
-    if (!isNear(near)) return yield* Settings.invalid("near", near, nearExpected)
-    if (!isBound(bound)) return yield* Settings.invalid("bound", bound, boundExpected)
-    if (!isDuration(nearTimeToLive))
-      return yield* Settings.invalid("nearTimeToLive", nearTimeToLive, durationExpected)
-    const settings = yield* RedisStore.settings(options)
-    const memory = yield* MemoryStore.makeMemory(options)
-    return yield* FarStore.make({
-      ...settings,
-      near: {
-        memory,
-        mode: near,
-        bound: Duration.toMillis(Duration.fromInputUnsafe(bound)),
-        timeToLive: Duration.toMillis(Duration.fromInputUnsafe(nearTimeToLive))
-      }
-    })
+    const FarSettings = yield* Effect.promise(() => import("./redis/farSettings.ts"))
+    const FarStore = yield* Effect.promise(() => import("./redis/FarStore.ts"))
+    const near = yield* FarSettings.makeNear(options, yield* MemoryStore.makeMemory(options))
+    return yield* FarStore.make(yield* FarSettings.make(options, near))
   })
 
-/**
- * The options from `CACHEME_NEAR`, `CACHEME_NEAR_BOUND` and `CACHEME_NEAR_TIME_TO_LIVE`, beside those of `RedisStore`
- * and `MemoryStore`; `undefined` where `CACHEME_REDIS_URL` is not set.
- */
-export const fromConfig: Effect.Effect<Options | undefined, CachemeError | Config.ConfigError> = Effect.gen(
-  function* () {
-    const redis = yield* RedisStore.fromConfig
-    const memory = yield* Settings.capacityFromConfig
-    const near = {
-      near: yield* Settings.variable("CACHEME_NEAR", nearExpected, (text) =>
-        isNear(text) ? text : undefined
-      ),
-      bound: yield* Settings.variable("CACHEME_NEAR_BOUND", boundExpected, (text) => {
-        const input = text as Duration.Input
-        return isBound(input) ? input : undefined
-      }),
-      nearTimeToLive: yield* Settings.duration("CACHEME_NEAR_TIME_TO_LIVE")
-    }
-    return redis === undefined ? undefined : { ...redis, ...memory, ...near }
-  }
-)
+/** The options from the environment; `undefined` where `CACHEME_REDIS_URL` is not set. */
+export const fromConfig: Effect.Effect<Options | undefined, CachemeError | Config.ConfigError> =
+  Effect.flatMap(Config.option(Config.Redacted("CACHEME_REDIS_URL")), (url) =>
+    Option.isNone(url)
+      ? Effect.undefined
+      : Effect.flatMap(
+          Effect.promise(() => import("./redis/farSettings.ts")),
+          ({ fromConfig }) => fromConfig
+        )
+  )

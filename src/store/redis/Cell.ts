@@ -22,6 +22,9 @@ import * as scripts from "./scripts.ts"
 /** What was read under a name: bytes, nothing, or that Redis could not be asked. */
 export type Answer = Buffer | null | "away"
 
+/** Told what was read, and, where Redis has judged it, which entry is fresh: its incarnation and start. */
+export type Reader = (answer: Answer, fresh: Point | undefined) => void
+
 /** What became of an answer that was to be stored. */
 export type Verdict = "stored" | "overtaken" | "away"
 
@@ -31,9 +34,10 @@ export interface Lease {
   readonly token: string
 }
 
-/** A lease that is asked for, and the name of the entry that it is for. */
+/** A lease that is asked for, and the entry that it is for. */
 export interface Acquiring extends Lease {
   readonly entry: string
+  readonly key: string
 }
 
 /** A lease that was asked for, the point at which a lookup begins now, and what was stored after that. */
@@ -41,6 +45,7 @@ export interface Acquired {
   readonly point: Point
   readonly isHeld: boolean
   readonly answer: Answer
+  readonly fresh: Point | undefined
 }
 
 /** An answer to be stored. */
@@ -113,6 +118,17 @@ interface Waiting<A, B> {
   readonly reject: (error: unknown) => void
 }
 
+/** An entry by its name, and the key that it is of. */
+interface Entry {
+  readonly entry: string
+  readonly key: string
+}
+
+/** An entry to be read, and who waits for it. */
+interface Reading extends Entry {
+  readonly readers: Array<Reader>
+}
+
 /** A new incarnation: 48 random bits, so that no two cells that began apart can be taken for one. */
 const newIncarnation = (): string => String(randomBytes(6).readUIntBE(0, 6) + 1)
 
@@ -131,7 +147,7 @@ export class Cell {
   #syncing: Promise<void> | undefined
   /** Which part of the last positions was ahead of the mirror. */
   #ahead = 0
-  readonly #reads = new Map<string, Array<(answer: Answer) => void>>()
+  readonly #reads = new Map<string, Reading>()
   readonly #validations = new Gathering<(isCovered: boolean) => void>((all) => void this.#validate(all))
   readonly #acquiring = new Gathering<Waiting<Acquiring, Acquired>>((all) => void this.#acquireAll(all))
   readonly #storing = new Gathering<Waiting<Storing & { readonly seen: number }, string>>((all) =>
@@ -155,27 +171,61 @@ export class Cell {
 
   // ------------------------------------------------------------------------------------------------------- reading
 
-  /** Reads what is stored under a name; the callback is called when the mirror can judge it, in that step. */
-  read(name: string, callback: (answer: Answer) => void): void {
-    if (!this.link.isUp) return callback("away")
-    const waiting = this.#reads.get(name)
-    if (waiting !== undefined) return void waiting.push(callback)
-    this.#reads.set(name, [callback])
+  /** Reads the entry of a key; the callback is called when the mirror can judge it, in that step, or it has been. */
+  read(entry: string, key: string, reader: Reader): void {
+    if (!this.link.isUp) return reader("away", undefined)
+    const waiting = this.#reads.get(entry)
+    if (waiting !== undefined) return void waiting.readers.push(reader)
+    this.#reads.set(entry, { entry, key, readers: [reader] })
     if (this.#reads.size === 1) queueMicrotask(() => this.#flushReads())
   }
 
   #flushReads(): void {
-    const reads = [...this.#reads]
+    const reads = [...this.#reads.values()]
     this.#reads.clear()
     for (let i = 0; i < reads.length; i += readsAtOnce) void this.#readSome(reads.slice(i, i + readsAtOnce))
   }
 
-  async #readSome(reads: ReadonlyArray<readonly [string, Array<(answer: Answer) => void>]>): Promise<void> {
-    const names = reads.map(([name]) => name)
+  async #readSome(reads: ReadonlyArray<Reading>): Promise<void> {
+    const all = await this.#answers(reads, true)
+    reads.forEach(({ readers }, i) => {
+      for (const reader of readers) reader(...all[i]!)
+    })
+  }
+
+  /**
+   * What is stored under names. While the log is still being read Redis judges, so that a new process begins with a full
+   * cache; what Redis cannot judge, or does not find fresh, waits for the log if it `mayWait`.
+   */
+  async #answers(
+    entries: ReadonlyArray<Entry>,
+    mayWait: boolean
+  ): Promise<ReadonlyArray<Parameters<Reader>>> {
+    if (this.#epoch === this.link.epoch) return this.#judgedHere(entries)
+    const judged = await this.#judgedThere(entries)
+    const left = entries.filter((_, i) => judged[i] === undefined)
+    if (left.length === 0 || !mayWait) return judged.map((one) => one ?? ["away", undefined])
+    const others = [...(await this.#judgedHere(left))]
+    return judged.map((one) => one ?? others.shift()!)
+  }
+
+  async #judgedHere(entries: ReadonlyArray<Entry>): Promise<ReadonlyArray<Parameters<Reader>>> {
+    const names = entries.map(({ entry }) => entry)
     const values = await this.#covered((redis) => redis.mgetBuffer(...names, this.options.position))
-    reads.forEach(([, callbacks], i) => {
-      const answer: Answer = values === undefined ? "away" : values[i]!
-      for (const callback of callbacks) callback(answer)
+    return entries.map((_, i) => [values === undefined ? "away" : values[i]!, undefined])
+  }
+
+  async #judgedThere(entries: ReadonlyArray<Entry>): Promise<ReadonlyArray<Parameters<Reader> | undefined>> {
+    this.sync().catch(() => {})
+    const { epoch } = this.link
+    const names = entries.map(({ entry }) => entry)
+    const members = entries.map(({ key }) => `:${key}`)
+    const judging = this.#run<Array<string>>("judge", names, [newIncarnation(), ...members])
+    const reading = this.link.run((redis) => redis.mgetBuffer(...names))
+    const [points, values] = await Promise.all([judging, reading]).catch(() => [[], []])
+    return entries.map((_, i) => {
+      const fresh = this.link.epoch === epoch ? pointOf(points[i]) : undefined
+      return fresh && [values[i]!, fresh]
     })
   }
 
@@ -351,14 +401,16 @@ export class Cell {
         [newIncarnation(), this.options.lease, ...part.map(({ item }) => item.token)]
       )
       // Right behind: what somebody has stored before the lease was had is seen, and nobody looks it up again.
-      const names = part.map(({ item }) => item.entry)
-      const reading = this.#covered((redis) => redis.mgetBuffer(...names, this.options.position))
-      const [incarnation, sequence, ...held] = await acquiring
-      const answers = await reading
-      const point = { incarnation: String(incarnation), sequence: Number(sequence) }
-      part.forEach(({ resolve }, i) =>
-        resolve({ point, isHeld: held[i] === 1, answer: answers === undefined ? "away" : answers[i]! })
+      const reading = this.#answers(
+        part.map(({ item }) => item),
+        false
       )
+      const [[incarnation, sequence, ...held], answers] = await Promise.all([acquiring, reading])
+      const point = { incarnation: String(incarnation), sequence: Number(sequence) }
+      part.forEach(({ resolve }, i) => {
+        const [answer, fresh] = answers[i]!
+        resolve({ point, isHeld: held[i] === 1, answer, fresh })
+      })
     })
   }
 
@@ -528,8 +580,8 @@ export class Cell {
 }
 
 /** `incarnation:sequence`, as the scripts write it. */
-const pointOf = (bytes: Buffer | null | undefined): Point | undefined => {
-  const found = bytes && /^(\d+):(\d+)$/.exec(bytes.toString("latin1"))
+const pointOf = (text: Buffer | string | null | undefined): Point | undefined => {
+  const found = text && /^(\d+):(\d+)$/.exec(text.toString("latin1"))
   return found ? { incarnation: found[1]!, sequence: Number(found[2]) } : undefined
 }
 

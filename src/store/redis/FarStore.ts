@@ -323,14 +323,21 @@ class FarStore implements Shared {
     settle: (looked: Looked | Effect.Effect<Looked>) => void
   ): void {
     const definition = node[Node.TypeId]
-    cell.read(this.#names.entry(definition, definition.id(node)), (answer) =>
-      settle(this.#looked(cell, node, answer, now))
+    const key = definition.id(node)
+    cell.read(this.#names.entry(definition, key), key, (answer, fresh) =>
+      settle(this.#looked(cell, node, answer, fresh, now))
     )
   }
 
   /** What an answer of Redis is worth: at once, unless the node's schema or a compression takes its time. */
-  #looked(cell: Cell, node: Node.Any, answer: Answer, now: Now): Looked | Effect.Effect<Looked> {
-    const judged = this.#judge(cell, node, answer, now)
+  #looked(
+    cell: Cell,
+    node: Node.Any,
+    answer: Answer,
+    fresh: Point | undefined,
+    now: Now
+  ): Looked | Effect.Effect<Looked> {
+    const judged = this.#judge(cell, node, answer, fresh, now)
     const { read, bytes, miss } = judged
     if (read === undefined || bytes === undefined) return { held: { miss: miss!, stale: undefined } }
     const stale = miss === undefined ? undefined : this.#staleOf(cell, node, judged, read, now)
@@ -364,7 +371,7 @@ class FarStore implements Shared {
     )
   }
 
-  #judge(cell: Cell, node: Node.Any, answer: Answer, now: Now): Judged {
+  #judge(cell: Cell, node: Node.Any, answer: Answer, fresh: Point | undefined, now: Now): Judged {
     if (answer === "away") return { miss: "away" }
     if (answer === null) return { miss: "absent" }
     const read = this.#readOf(answer)
@@ -373,7 +380,8 @@ class FarStore implements Shared {
       return { miss: "unreadable" }
     }
     const { header } = read
-    const endedBy = cell.mirror.endedBy(header, node[Node.TypeId].id(node))
+    const isJudged = header.incarnation === fresh?.incarnation && header.startedAt === fresh.sequence
+    const endedBy = isJudged ? undefined : cell.mirror.endedBy(header, node[Node.TypeId].id(node))
     // Without its book-keeping nothing can be said of it.
     if (endedBy === "") return { miss: "invalidated", endedBy }
     const isAged = now.currentTimeMillisUnsafe() + cell.skew >= header.expiresAt
@@ -454,8 +462,9 @@ class FarStore implements Shared {
       return Effect.callback<Reason>((resume) => {
         const definition = node[Node.TypeId]
         const cell = this.#cellOfNode(node)
-        cell.read(this.#names.entry(definition, definition.id(node)), (answer) => {
-          const { miss, endedBy, read } = this.#judge(cell, node, answer, clock)
+        const key = definition.id(node)
+        cell.read(this.#names.entry(definition, key), key, (answer, fresh) => {
+          const { miss, endedBy, read } = this.#judge(cell, node, answer, fresh, clock)
           resume(Effect.succeed(reasonOf(miss, endedBy, read, clock.currentTimeMillisUnsafe() + cell.skew)))
         })
       })
@@ -483,11 +492,11 @@ class FarStore implements Shared {
     const cell = this.cellOf(key)
     const entry = this.#names.entry(definition, key)
     const mine: Lease = { lease: this.#names.lease(definition, key), token: this.#newToken() }
-    const acquired = await cell.acquire({ ...mine, entry }).catch(() => undefined)
+    const acquired = await cell.acquire({ ...mine, entry, key }).catch(() => undefined)
     if (acquired === undefined) return fill(undefined, undefined)
-    const { point, isHeld, answer } = acquired
+    const { point, isHeld, answer, fresh } = acquired
     if (isHeld) this.#leases.set(mine.lease, mine.token)
-    const judged = this.#looked(cell, node, answer, now)
+    const judged = this.#looked(cell, node, answer, fresh, now)
     const { found } = Effect.isEffect(judged) ? await Effect.runPromise(judged) : judged
     if (found !== undefined && accepts(found)) {
       if (isHeld) this.giveBack(mine)

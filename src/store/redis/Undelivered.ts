@@ -17,6 +17,8 @@ export interface Delivery {
 export class Undelivered {
   /** How many invalidations wait. */
   count = 0
+  /** How many were ever added: two deliveries may be under way, so the count alone does not tell what came since. */
+  #added = 0
   #isEverything = false
   #size = 0
   readonly #byCause = new Map<Cause, { readonly [K in keyof Targets]: Set<string> }>()
@@ -27,6 +29,7 @@ export class Undelivered {
 
   add({ cause, keys, tags, patterns }: Request): void {
     this.count++
+    this.#added++
     if (this.#isEverything) return
     let known = this.#byCause.get(cause)
     if (known === undefined)
@@ -49,7 +52,7 @@ export class Undelivered {
 
   /** All that waits now, and a function that takes it off once it has been delivered, unless more has come since. */
   all(): { readonly delivery: Delivery; readonly delivered: () => void } {
-    const { count } = this
+    const added = this.#added
     const requests = Array.from(this.#byCause, ([cause, { keys, tags, patterns }]) => ({
       cause,
       keys: [...keys],
@@ -60,7 +63,7 @@ export class Undelivered {
       delivery: { isEverything: this.#isEverything, requests },
       delivered: () => {
         // What has come meanwhile is merged with what was delivered: all of it goes once more.
-        if (this.count !== count) return
+        if (this.#added !== added) return
         this.count = 0
         this.#size = 0
         this.#isEverything = false

@@ -43,7 +43,8 @@ export const none: Compression = { algorithm: "", threshold: Infinity }
 /** What is said to who asks for something else. */
 export const expected = "none, gzip, brotli or zstd"
 
-const expectedThreshold = "an integer of zero or more, in bytes"
+/** What is said to who gives another threshold. */
+export const expectedThreshold = "an integer of zero or more, in bytes"
 
 const largest = 256 * 1024 * 1024
 

@@ -98,6 +98,31 @@ if ARGV[2] ~= m[1] or tonumber(cursor) < tonumber(m[3]) then cursor = m[3] end
 return { m[1], m[2], m[3], num(now()), redis.call('ZRANGE', T, '(' .. cursor, '+inf', 'BYSCORE', 'LIMIT', 0, ARGV[4], 'WITHSCORES') }`,
 
   /**
+   * Judges entries for a process that has not read the log yet, by their headers alone. Takes a new incarnation and the
+   * members of their keys; answers for each incarnation and start, if it is fresh, or nothing, also where it cannot tell.
+   */
+  judge: `
+local m = open(ARGV[1])
+local pattern = tonumber(redis.call('HGET', H, 'pattern'))
+local out = {}
+for i = 4, #KEYS do
+  local head = redis.pcall('GETRANGE', KEYS[i], 0, 4095)
+  local last = type(head) == 'string' and string.find(head, '\n', 1, true)
+  local isJson, header = pcall(cjson.decode, last and string.sub(head, 1, last - 1) or '')
+  out[i - 3] = ''
+  if isJson and type(header) == 'table' and header[2] == m[1] and type(header[11]) == 'table' then
+    local startedAt = header[3]
+    local members = { ARGV[i - 2] }
+    for j = 1, #header[11] do members[j + 1] = ':' .. header[11][j] end
+    local fresh = startedAt >= tonumber(m[3]) and pattern <= startedAt and #members < 1000
+    local scores = fresh and redis.call('ZMSCORE', T, unpack(members)) or {}
+    for j = 1, #scores do fresh = fresh and not (scores[j] and tonumber(scores[j]) > startedAt) end
+    if fresh then out[i - 3] = m[1] .. ':' .. num(startedAt) end
+  end
+end
+return out`,
+
+  /**
    * Takes leases, each under its token, if nobody holds them. Takes a new incarnation, the lease's length in
    * milliseconds, and tokens; answers incarnation, sequence, and for each 1 or 0. A lease that somebody else holds is
    * marked, so that its holder wakes those who wait.
