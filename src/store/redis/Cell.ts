@@ -449,7 +449,7 @@ export class Cell {
 
   /** Stores an answer unless something it rests on was invalidated since its point. */
   async store(item: Storing): Promise<Verdict> {
-    const { key, point } = item
+    const { key, point, tags } = item
     try {
       for (let seen = 0; ;) {
         const verdict = await new Promise<string>((resolve, reject) =>
@@ -462,7 +462,7 @@ export class Cell {
         // The first sync may have been in flight before the verdict.
         for (let i = 0; i < 2 && !this.mirror.covers(seenAt); i++) await this.sync()
         if (!this.mirror.covers(seenAt)) return "overtaken"
-        if (this.mirror.invalidatedSince(point.sequence, key, []) !== undefined) return "overtaken"
+        if (this.mirror.invalidatedSince(point.sequence, key, tags) !== undefined) return "overtaken"
       }
     } catch {
       return "away"

@@ -168,8 +168,9 @@ class FarFill implements Fill {
   isQuiet = () => false
 
   isOvertaken = () => {
-    if (this.#store.invalidations === this.#invalidations && this.#point === undefined) return false
-    if (this.#point === undefined) return true
+    // What this process has invalidated, and Redis has not heard of yet, the mirror cannot tell.
+    if (this.#point === undefined || !this.#store.isOpen)
+      return this.#store.invalidations !== this.#invalidations
     const [key, ...tags] = this.#known
     const { mirror } = this.#store.cellOf(key!)
     return (
@@ -266,7 +267,7 @@ class FarStore implements Shared {
   }
 
   /** True while what Redis holds may be served. */
-  get #isOpen(): boolean {
+  get isOpen(): boolean {
     return this.#link.isUp && this.#undelivered.isEmpty
   }
 
@@ -284,7 +285,7 @@ class FarStore implements Shared {
   }
 
   look(nodes: ReadonlyArray<Node.Any>, now: Now): Effect.Effect<ReadonlyArray<Looked>> {
-    if (!this.#isOpen) return Effect.succeed(nodes.map(() => away))
+    if (!this.isOpen) return Effect.succeed(nodes.map(() => away))
     return Effect.callback((resume) => {
       const looked: Array<Looked | Effect.Effect<Looked>> = Array.from({ length: nodes.length })
       let missing = nodes.length
@@ -439,7 +440,7 @@ class FarStore implements Shared {
 
   #keep(node: Node.Any, entry: Entry, now: number): void {
     const { near } = this.#settings
-    if (near === undefined) return
+    if (near === undefined || !this.isOpen) return
     const timeToLive = Math.min(entry.timeToLive, near.timeToLive)
     near.memory.store(node, { ...entry, timeToLive }, now)
   }
@@ -458,7 +459,7 @@ class FarStore implements Shared {
 
   explain(node: Node.Any): Effect.Effect<Reason> {
     return Effect.clockWith((clock) => {
-      if (!this.#isOpen) return Effect.succeed<Reason>({ _tag: "Away" })
+      if (!this.isOpen) return Effect.succeed<Reason>({ _tag: "Away" })
       return Effect.callback<Reason>((resume) => {
         const definition = node[Node.TypeId]
         const cell = this.#cellOfNode(node)
@@ -486,7 +487,7 @@ class FarStore implements Shared {
       _tag: "Fill",
       fill: new FarFill(this, node, known, point, lease)
     })
-    if (!this.#isOpen) return fill(undefined, undefined)
+    if (!this.isOpen) return fill(undefined, undefined)
     const definition = node[Node.TypeId]
     const key = definition.id(node)
     const cell = this.cellOf(key)
@@ -542,7 +543,7 @@ class FarStore implements Shared {
       const i = this.#names.cellOf(node[Node.TypeId].id(node))
       const point =
         since === undefined
-          ? this.#isOpen
+          ? this.isOpen
             ? await this.#cells[i]!.position().catch(() => undefined)
             : undefined
           : pointOf(String(since).split(",")[i])
@@ -588,8 +589,10 @@ class FarStore implements Shared {
         bytes,
         keep: timeToLive + Math.max(keep.aged, keep.invalidated)
       }
+      if (!this.isOpen) return "failed"
       const verdict = yield* Effect.promise(() => cell.store(storing))
-      if (verdict === "away") return "failed"
+      // Redis may have taken what an invalidation has ended that it has not heard of: nobody is given it from there.
+      if (verdict === "away" || !this.isOpen) return "failed"
       // What the mirror has learnt meanwhile counts for memory, too.
       if (verdict === "stored" && this.#near !== undefined) {
         if (cell.mirror.endedBy(header, key) === undefined) this.#keep(node, entry, now)
@@ -617,7 +620,7 @@ class FarStore implements Shared {
     const key = node[Node.TypeId].id(node)
     const cell = this.cellOf(key)
     return Effect.gen({ self: this }, function* () {
-      if (point === undefined || !this.#isOpen)
+      if (point === undefined || !this.isOpen)
         return { ...(yield* this.invalidate(request)), stored: point === undefined ? "overtaken" : "failed" }
       const now = yield* Clock.currentTimeMillis
       this.#begun(request, now)
@@ -651,7 +654,7 @@ class FarStore implements Shared {
     return Effect.flatMap(Clock.currentTimeMillis, (now) =>
       Effect.promise(async () => {
         this.#begun(request, now)
-        if (!this.#isOpen) return this.#undeliveredYet(request, now)
+        if (!this.isOpen) return this.#undeliveredYet(request, now)
         const item = { members: membersOf(request), message: this.#message([request], now) }
         const acknowledged = await Promise.all(this.#cells.map((cell) => cell.invalidate(item))).catch(
           () => undefined
@@ -685,6 +688,8 @@ class FarStore implements Shared {
   #undeliveredYet(request: Request, now: number): Applied {
     const isFirst = this.#undelivered.isEmpty
     this.#undelivered.add(request)
+    // What was put there since it began, and could be told to be fresh only because Redis had not heard of it.
+    this.#near?.end(request, now)
     this.#toDeliver.openUnsafe()
     if (isFirst)
       this.#log(
@@ -842,7 +847,7 @@ class FarStore implements Shared {
     return Effect.repeat(
       Effect.sync(() => {
         for (const cell of this.#cells)
-          if (this.#isOpen && !cell.isCoveredWithin(bound / 3)) cell.validate(() => {})
+          if (this.isOpen && !cell.isCoveredWithin(bound / 3)) cell.validate(() => {})
       }),
       Schedule.spaced(bound / 3)
     )

@@ -7,7 +7,7 @@
  * the entry carries.
  *
  * **The rule.** An entry is fresh if it is of this incarnation, began at or above the floor, and none of its tags, nor a
- * pattern that matches its key, was invalidated after it began.
+ * pattern that matches its key or another key it rests on, was invalidated after it began.
  *
  * **Why it may be believed.** Rows are noted, then the floor, then the cursor, in one step that nothing can come between.
  * Noting a row early is always right: it only makes entries stale that are. Moving the cursor is right only when every
@@ -15,6 +15,7 @@
  *
  * Everything here is synchronous. Who asks Redis, and when, is told in `Far.ts`.
  */
+import * as Node from "../../Node.ts"
 import * as Pattern from "../../Pattern.ts"
 
 /** A point in the order of a cell's invalidations. */
@@ -49,6 +50,14 @@ export interface Listener {
   readonly onGap: () => void
 }
 
+/** A pattern that was invalidated. */
+interface Row {
+  readonly pattern: Pattern.Pattern
+  readonly at: number
+  /** When it was before; 0 if that is not known. */
+  readonly before: number
+}
+
 /** Beyond so many, the earliest boundaries and repetitions are forgotten, which makes estimates more careful. */
 const historyLimit = 10_000
 
@@ -61,11 +70,16 @@ export class Mirror {
   /** The last invalidation that is known of anything. */
   newest = 0
   readonly #tags = new Map<string, number>()
-  #patterns: Array<{ readonly pattern: Pattern.Pattern; readonly at: number }> = []
+  /** By their globs. */
+  readonly #patterns = new Map<string, Row>()
   /** The cursors at which deltas began: what lies between two of them was learnt at once. */
   #boundaries: Array<number> = []
+  /** True when the cursor is where a complete delta or a message ended, and not where one was cut. */
+  #isWhole = false
   /** For a tag that was invalidated again: when it was before. */
   readonly #before = new Map<string, number>()
+  /** The last of those that have been forgotten. */
+  #forgotten = 0
   readonly #listener: Listener
 
   constructor(listener: Listener) {
@@ -74,7 +88,7 @@ export class Mirror {
 
   /** How many tags and patterns it remembers. */
   get size(): number {
-    return this.#tags.size + this.#patterns.length
+    return this.#tags.size + this.#patterns.size
   }
 
   /** True when everything up to a point is known. */
@@ -94,7 +108,16 @@ export class Mirror {
   invalidatedSince(sequence: number, key: string, tags: ReadonlyArray<string>): string | undefined {
     if (this.#isAfter(key, sequence)) return key
     for (const tag of tags) if (this.#isAfter(tag, sequence)) return tag
-    return this.#patterns.find(({ pattern, at }) => at > sequence && pattern.matches(key))?.pattern.glob
+    return this.#patternsSince(sequence, key, tags)[0]?.pattern.glob
+  }
+
+  /** The patterns invalidated after a sequence that match one of the keys among these. */
+  #patternsSince(sequence: number, key: string, tags: ReadonlyArray<string>): ReadonlyArray<Row> {
+    if (this.#patterns.size === 0) return []
+    const keys = [key, ...tags.filter(Node.isKeyId)]
+    return Array.from(this.#patterns.values()).filter(
+      ({ pattern, at }) => at > sequence && keys.some(pattern.matches)
+    )
   }
 
   #isAfter(id: string, sequence: number): boolean {
@@ -112,11 +135,13 @@ export class Mirror {
     for (const id of [key, ...entry.tags]) {
       const at = this.#tags.get(id)
       if (at === undefined || at <= startedAt) continue
-      if ((this.#before.get(id) ?? 0) > startedAt) return startedAt
+      if ((this.#before.get(id) ?? this.#forgotten) > startedAt) return startedAt
       earliest = Math.min(earliest, this.#learntFrom(at))
     }
-    for (const { pattern, at } of this.#patterns)
-      if (at > startedAt && pattern.matches(key)) earliest = Math.min(earliest, this.#learntFrom(at))
+    for (const { at, before } of this.#patternsSince(startedAt, key, entry.tags)) {
+      if (before > startedAt) return startedAt
+      earliest = Math.min(earliest, this.#learntFrom(at))
+    }
     return Math.max(startedAt, earliest === Infinity ? startedAt : earliest)
   }
 
@@ -135,8 +160,8 @@ export class Mirror {
 
   /**
    * Applies a delta. Answers `complete` when everything up to its sequence is known, `more` when it was cut, and
-   * `refused` when it does not go with what is known: what was asked was asked of another incarnation, or the cell has
-   * gone back.
+   * `refused` when it does not go with what is known: what was asked was asked of another incarnation or before
+   * everything was forgotten, or the cell has gone back.
    */
   apply(delta: Delta): "complete" | "more" | "refused" {
     const { incarnation, sequence, floor, rows, sent } = delta
@@ -146,13 +171,16 @@ export class Mirror {
     } else if (sequence < sent.cursor) {
       this.forget()
       return "refused"
-    } else if (this.cursor < floor) this.#listener.onGap()
+    } else if (sent.incarnation === incarnation && sent.cursor > Math.max(this.cursor, floor))
+      return "refused"
+    else if (this.cursor < floor) this.#listener.onGap()
     this.#remember(this.cursor)
     this.noteRows(rows)
     this.#raiseFloor(floor)
     const isCut = rows.length / 2 >= sent.limit
     // One invalidation of many tags may have been cut in the middle: its sequence is asked for once more.
-    this.#moveCursor(isCut ? Number(rows.at(-1)) - 1 : sequence)
+    if (isCut) this.#moveCursor(Number(rows.at(-1)) - 1, false)
+    else this.#moveCursor(sequence, true)
     return isCut ? "more" : "complete"
   }
 
@@ -163,7 +191,7 @@ export class Mirror {
     this.#note(members, point.sequence)
     if (this.cursor !== previous) return false
     this.#remember(previous)
-    this.#moveCursor(point.sequence)
+    this.#moveCursor(point.sequence, this.#isWhole)
     return true
   }
 
@@ -179,8 +207,10 @@ export class Mirror {
     this.newest = 0
     this.#tags.clear()
     this.#before.clear()
-    this.#patterns = []
+    this.#forgotten = 0
+    this.#patterns.clear()
     this.#boundaries = []
+    this.#isWhole = false
     this.#listener.onGap()
   }
 
@@ -200,9 +230,7 @@ export class Mirror {
     for (const member of members) {
       const text = member.slice(1)
       if (member.startsWith("~")) {
-        if (this.#patterns.some(({ pattern, at: known }) => pattern.glob === text && known >= at)) continue
-        this.#patterns.push({ pattern: Pattern.makeUnsafe(text), at })
-        globs.push(text)
+        if (this.#notePattern(text, at)) globs.push(text)
       } else if (this.#noteId(text, at)) ids.push(text)
     }
     if (ids.length === 0 && globs.length === 0) return
@@ -210,28 +238,59 @@ export class Mirror {
     this.#listener.onRows(ids, globs)
   }
 
+  /** True when it is news. */
   #noteId(id: string, at: number): boolean {
     const known = this.#tags.get(id)
     if (known !== undefined) {
-      if (known >= at) return false
+      if (known === at) return false
+      this.#noteBefore(id, Math.min(known, at))
+      if (known > at) return false
       this.#tags.delete(id)
-      this.#before.delete(id)
-      this.#before.set(id, known)
-      if (this.#before.size > historyLimit) this.#before.delete(this.#before.keys().next().value!)
     }
     this.#tags.set(id, at)
     return true
   }
 
+  #noteBefore(id: string, at: number): void {
+    if ((this.#before.get(id) ?? 0) >= at) return
+    this.#before.delete(id)
+    this.#before.set(id, at)
+    if (this.#before.size <= historyLimit) return
+    const [first, forgotten] = this.#before.entries().next().value!
+    this.#before.delete(first)
+    this.#forgotten = Math.max(this.#forgotten, forgotten)
+  }
+
+  /** True when it is news. */
+  #notePattern(glob: string, at: number): boolean {
+    const known = this.#patterns.get(glob)
+    if (known?.at === at) return false
+    if (known !== undefined && known.at > at) {
+      this.#patterns.set(glob, { ...known, before: Math.max(known.before, at) })
+      return false
+    }
+    this.#patterns.delete(glob)
+    this.#patterns.set(glob, {
+      pattern: known?.pattern ?? Pattern.makeUnsafe(glob),
+      at,
+      before: known?.at ?? 0
+    })
+    return true
+  }
+
   #remember(boundary: number): void {
+    // Where a delta was cut, what was invalidated once more is not known to have been before: it lies beyond.
+    if (!this.#isWhole) return
     const last = this.#boundaries.at(-1)
     if (last !== undefined && last >= boundary) return
     this.#boundaries.push(boundary)
     if (this.#boundaries.length > historyLimit) this.#boundaries = this.#boundaries.slice(historyLimit / 2)
   }
 
-  #moveCursor(to: number): void {
-    if (to > this.cursor) this.cursor = to
+  #moveCursor(to: number, isWhole: boolean): void {
+    if (to < this.cursor) return
+    this.#isWhole = isWhole || (to === this.cursor && this.#isWhole)
+    this.cursor = to
   }
 
   /** What lies at or below the floor decides nothing any more. Tags lie in the order of their sequences. */
@@ -242,6 +301,6 @@ export class Mirror {
       if (at > floor) break
       this.#tags.delete(id)
     }
-    this.#patterns = this.#patterns.filter(({ at }) => at > floor)
+    for (const [glob, { at }] of this.#patterns) if (at <= floor) this.#patterns.delete(glob)
   }
 }

@@ -19,6 +19,7 @@ export const connectionOptions = ({
   return {
     host,
     port,
+    // Selected anew by ioredis itself, otherwise, and a rejection of that not caught.
     db,
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
