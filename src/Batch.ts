@@ -11,9 +11,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import { absence, type Stale } from "./Entry.ts"
 import { type Crew, CurrentCrew, type Landing, mayTake } from "./Flight.ts"
+import { shortcut } from "./Hit.ts"
 import {
   type Any,
   flightKey,
@@ -28,6 +29,7 @@ import {
 } from "./Lookups.ts"
 import * as Node from "./Node.ts"
 import { CurrentRecorder } from "./Recorder.ts"
+import type { Now } from "./Store.ts"
 import { CurrentTransaction, hiddenBy } from "./Transaction.ts"
 
 /** Finds the answers of several nodes at once; one that is left out has none. */
@@ -66,7 +68,7 @@ class Batch {
   readonly #lookup: BatchLookup<any, any>
   readonly #policy: BatchPolicy
   readonly #fiber: Fiber.Fiber<any, any>
-  readonly #answers: Array<Option.Option<unknown>>
+  readonly #answers: Array<Option.Option<unknown>> = []
   readonly #wanted = new Map<string, Wanted>()
   readonly #alone = new Map<string, Wanted>()
   readonly #refreshed = new Map<string, Node.Any>()
@@ -84,7 +86,6 @@ class Batch {
     this.#lookup = lookup
     this.#policy = policy
     this.#fiber = fiber
-    this.#answers = Array.from({ length: nodes.length })
   }
 
   run(): Effect.Effect<ReadonlyArray<Option.Option<unknown>>, any, any> {
@@ -103,45 +104,62 @@ class Batch {
 
   /** The synchronous pass. */
   #sort(): void {
+    const now = this.#fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+    const moment = { currentTimeMillisUnsafe: () => now }
+    const { hit } = this.#lookups
+    const mayHit = this.#mayHit()
+    let place = 0
+    for (const node of this.#nodes) {
+      const found = mayHit ? hit(node, moment) : undefined
+      this.#answers.push(found === undefined ? Option.none() : Option.some(found.value))
+      if (found === undefined) this.#sortOne(node, place, moment)
+      place++
+    }
+  }
+
+  /** True when a hit, where there is one, is all there is to do: as for a single call (`Hit.ts`). */
+  #mayHit(): boolean {
+    const { skip, on, refresh } = this.#policy
+    const hasWishes = skip !== undefined || on !== undefined || refresh !== undefined
+    const isAlone =
+      this.#fiber.getRef(CurrentTransaction) === undefined &&
+      this.#fiber.getRef(CurrentRecorder) === undefined
+    return shortcut.isOn && isAlone && !hasWishes
+  }
+
+  #sortOne(node: Node.Any, place: number, moment: Now): void {
     const { settings, store, profiles } = this.#lookups
     const policy = this.#policy
     const transaction = this.#fiber.getRef(CurrentTransaction)
-    const recorder = this.#fiber.getRef(CurrentRecorder)
-    const now = this.#fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
-    const moment = { currentTimeMillisUnsafe: () => now }
-    for (const [place, node] of this.#nodes.entries()) {
-      const definition = node[Node.TypeId]
-      const { counters } = profiles.ofUnsafe(definition)
-      if (!settings.enabled || Node.isSkipped(node, policy)) {
-        counters.bypassed++
-        ask(this.#alone, node, place)
-        continue
-      }
-      const found = store.peek(node, moment)
-      if (found !== undefined && hiddenBy(transaction, found) === undefined) {
-        counters.hits++
-        recorder?.add(found.ids())
-        this.#hit(node, place, found.exit)
-        if (isDueEarly(node, policy, found, this.#fiber)) this.#refreshed.set(flightKey(node), node)
-        continue
-      }
-      if (transaction !== undefined) {
-        counters.bypassed++
-        ask(this.#alone, node, place)
-        continue
-      }
-      const held = store.held(node, moment)
-      counters.misses[held.miss]++
-      if (isUsable(held.stale, profiles.freshnessOf(node, policy).atOnce, true)) {
-        this.#hit(node, place, this.#lookups.giveStale(node, held.stale, this.#fiber))
-        this.#refreshed.set(flightKey(node), node)
-        this.#callbacks.push(markStale)
-        continue
-      }
-      ask(this.#wanted, node, place)
-      const tell = (policy.on ?? definition.on)?.miss
-      if (tell !== undefined) this.#callbacks.push(told(node, tell(node)))
+    const definition = node[Node.TypeId]
+    const { counters } = profiles.ofUnsafe(definition)
+    if (!settings.enabled || Node.isSkipped(node, policy)) {
+      counters.bypassed++
+      return ask(this.#alone, node, place)
     }
+    const found = store.peek(node, moment)
+    if (found !== undefined && hiddenBy(transaction, found) === undefined) {
+      counters.hits++
+      this.#fiber.getRef(CurrentRecorder)?.add(found.ids())
+      this.#hit(node, place, found.exit)
+      if (isDueEarly(node, policy, found, this.#fiber)) this.#refreshed.set(flightKey(node), node)
+      return
+    }
+    if (transaction !== undefined) {
+      counters.bypassed++
+      return ask(this.#alone, node, place)
+    }
+    const held = store.held(node, moment)
+    counters.misses[held.miss]++
+    if (isUsable(held.stale, profiles.freshnessOf(node, policy).atOnce, true)) {
+      this.#hit(node, place, this.#lookups.giveStale(node, held.stale, this.#fiber))
+      this.#refreshed.set(flightKey(node), node)
+      this.#callbacks.push(markStale)
+      return
+    }
+    ask(this.#wanted, node, place)
+    const tell = (policy.on ?? definition.on)?.miss
+    if (tell !== undefined) this.#callbacks.push(told(node, tell(node)))
   }
 
   #hit(node: Node.Any, place: number, exit: Exit.Exit<any, any>): void {

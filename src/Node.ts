@@ -259,19 +259,15 @@ export const Class = <Self = never>() =>
 const makeClass = (definition: NodeDefinition) => {
   const { spelling } = definition
   const persistable = { success: definition.value, error: definition.error }
-  const [only, ...others] = spelling.fields
   class NodeImpl {
     static readonly [TypeId] = definition
+    declare readonly [TypeId]: NodeDefinition
     constructor(input: unknown) {
+      if (spelling.look(this, input)) return
       spelling.checkUnsafe(input)
-      const self = this as Record<string, unknown>
       const given = (input ?? {}) as Record<string, unknown>
-      if (only !== undefined) self[only] = given[only]
-      for (const field of others) self[field] = given[field]
+      for (const field of spelling.fields) (this as Record<string, unknown>)[field] = given[field]
       assertLengthUnsafe(definition, this)
-    }
-    get [TypeId](): NodeDefinition {
-      return definition
     }
     get [Persistable.symbol]() {
       return persistable
@@ -293,12 +289,12 @@ const makeClass = (definition: NodeDefinition) => {
       return definition.id(this)
     }
   }
+  // No getter: every hit reads it.
+  Object.defineProperty(NodeImpl.prototype, TypeId, { value: definition })
   return NodeImpl
 }
 
 const assertLengthUnsafe = (definition: NodeDefinition, key: object): void => {
-  // The fields of the keys it lies within are its own, but their names come on top.
-  if (definition.within === undefined && definition.spelling.isShort(key)) return
   const id = definition.id(key)
   if (Key.isTooLong(id)) {
     throw new CachemeError({
@@ -319,8 +315,10 @@ const define = (
 ): NodeDefinition => {
   Definition.assertNameUnsafe("node", name)
   assertOptionsUnsafe(`node "${name}"`, options)
-  const spelling = Key.spelling(`node "${name}"`, options.key)
   const parent = options.within?.[TypeId]
+  const classIds = [classId(name), ...(parent?.classIds ?? [])]
+  // The fields of the keys it lies within are its own, but their names come on top.
+  const spelling = Key.spelling(`node "${name}"`, options.key, classIds.join("").length)
   const foreign = parent?.spelling.fields.find((field) => !spelling.fields.includes(field))
   if (foreign !== undefined) {
     throw new CachemeError({
@@ -346,7 +344,7 @@ const define = (
     error: options.error ?? Schema.Never,
     version: options.version ?? 1,
     spelling,
-    classIds: [classId(name), ...(parent?.classIds ?? [])],
+    classIds,
     id,
     ancestorIds: parent === undefined ? () => [] : (key) => [...parent.ancestorIds(key), parent.id(key)],
     ...(parent === undefined && spelling.fields.length === 1
@@ -446,8 +444,15 @@ export const isDuration = (input: unknown): input is Duration.Input =>
     onSome: (duration) => !Duration.isNegative(duration)
   })
 
+/**
+ * The definition of a key. Every hit asks for it, so the property is spelled out: V8 finds a name sooner than what a
+ * constant holds, where it has seen many classes.
+ */
+export const definitionOf = (node: Any): NodeDefinition => node["~cacheme/Node"]
+
 /** True for keys of every node. */
-export const isNode = (u: unknown): u is Any => typeof u === "object" && u !== null && TypeId in u
+export const isNode = (u: unknown): u is Any =>
+  typeof u === "object" && u !== null && definitionOf(u as Any) !== undefined
 
 /** True for node classes. */
 export const isClass = (u: unknown): u is ClassAny => typeof u === "function" && TypeId in u
