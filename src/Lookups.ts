@@ -353,9 +353,11 @@ const fates: Record<Stored, string> = {
   failed: "not stored, the store failed"
 }
 
-/** Two nodes of one name and key but unlike definitions never share a flight. */
-export const flightKey = (node: Node.Any): string =>
-  `${node[Node.TypeId].name}\n${node[Node.TypeId].id(node)}`
+/** What tells flights apart. The id of a node begins with its name; that of a one-off is whatever was given. */
+export const flightKey = (node: Node.Any): string => {
+  const { name, id, isOneOff } = node[Node.TypeId]
+  return isOneOff === true ? `${name}\n${id(node)}` : id(node)
+}
 
 /** Tells the lookup that the fiber works for what was used. */
 export const handUp = (fiber: Fiber.Fiber<any, any>, ids: Iterable<string> | undefined): void => {

@@ -130,6 +130,8 @@ export interface NodeDefinition
   readonly kind: "node"
   /** A small number of its name's own: what is kept of it lies in arrays. */
   readonly number: number
+  /** True where keys are spelled as they are given, so that they tell nothing of the node. */
+  readonly isOneOff?: true
   readonly error: AnySchema
   readonly version: number | string
   readonly spelling: Key.Spelling
@@ -540,7 +542,13 @@ const oneOffClass = (value: AnySchema, error: AnySchema): ReturnType<typeof make
       { key: { key: Schema.NonEmptyString }, value, error },
       "Cacheme.memoize"
     )
-    found = makeClass({ ...definition, id: (node) => node.key, parse: (text) => text, write: String })
+    found = makeClass({
+      ...definition,
+      isOneOff: true,
+      id: (node) => node.key,
+      parse: (text) => text,
+      write: String
+    })
     byError.set(error, found)
   }
   return found
