@@ -11,9 +11,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
-import type * as Option from "effect/Option"
+import * as Option from "effect/Option"
 import { absence, type Stale } from "./Entry.ts"
 import { type Crew, CurrentCrew, type Landing, mayTake } from "./Flight.ts"
+import { shortcut } from "./Hit.ts"
 import {
   type Any,
   flightKey,
@@ -67,7 +68,7 @@ class Batch {
   readonly #lookup: BatchLookup<any, any>
   readonly #policy: BatchPolicy
   readonly #fiber: Fiber.Fiber<any, any>
-  readonly #answers: Array<Option.Option<unknown>>
+  readonly #answers: Array<Option.Option<unknown>> = []
   readonly #wanted = new Map<string, Wanted>()
   readonly #alone = new Map<string, Wanted>()
   /** Keys that only a shared store can tell of. */
@@ -87,7 +88,6 @@ class Batch {
     this.#lookup = lookup
     this.#policy = policy
     this.#fiber = fiber
-    this.#answers = Array.from({ length: nodes.length })
   }
 
   run(): Effect.Effect<ReadonlyArray<Option.Option<unknown>>, any, any> {
@@ -113,24 +113,42 @@ class Batch {
 
   /** The synchronous pass. */
   #sort(): void {
-    const { settings, store, profiles } = this.#lookups
-    const policy = this.#policy
-    const recorder = this.#fiber.getRef(CurrentRecorder)
     const moment = this.#moment()
-    const isShared = store.shared !== undefined
-    for (const [place, node] of this.#nodes.entries()) {
-      const { counters } = profiles.ofUnsafe(node[Node.TypeId])
-      if (!settings.enabled || Node.isSkipped(node, policy)) {
-        counters.bypassed++
-        ask(this.#alone, node, place)
-        continue
-      }
-      // What a lookup uses must be true at its start, which memory in front of a shared store does not tell.
-      const found = isShared && recorder !== undefined ? undefined : store.peek(node, moment)
-      if (found !== undefined && this.#take(node, [place], found)) continue
-      if (isShared) ask(this.#unknown, node, place)
-      else this.#miss(node, [place], () => store.held(node, moment))
+    const { hit } = this.#lookups
+    const mayHit = this.#mayHit()
+    let place = 0
+    for (const node of this.#nodes) {
+      const found = mayHit ? hit(node, moment) : undefined
+      this.#answers.push(found === undefined ? Option.none() : Option.some(found.value))
+      if (found === undefined) this.#sortOne(node, place, moment)
+      place++
     }
+  }
+
+  /** True when a hit, where there is one, is all there is to do: as for a single call (`Hit.ts`). */
+  #mayHit(): boolean {
+    const { skip, on, refresh } = this.#policy
+    const hasWishes = skip !== undefined || on !== undefined || refresh !== undefined
+    const isAlone =
+      this.#fiber.getRef(CurrentTransaction) === undefined &&
+      this.#fiber.getRef(CurrentRecorder) === undefined
+    return shortcut.isOn && isAlone && !hasWishes
+  }
+
+  #sortOne(node: Node.Any, place: number, moment: Now): void {
+    const { settings, store, profiles } = this.#lookups
+    const { counters } = profiles.ofUnsafe(node[Node.TypeId])
+    if (!settings.enabled || Node.isSkipped(node, this.#policy)) {
+      counters.bypassed++
+      return ask(this.#alone, node, place)
+    }
+    const isShared = store.shared !== undefined
+    // What a lookup uses must be true at its start, which memory in front of a shared store does not tell.
+    const isRecording = this.#fiber.getRef(CurrentRecorder) !== undefined
+    const found = isShared && isRecording ? undefined : store.peek(node, moment)
+    if (found !== undefined && this.#take(node, [place], found)) return
+    if (isShared) ask(this.#unknown, node, place)
+    else this.#miss(node, [place], () => store.held(node, moment))
   }
 
   /** One moment for many looks. */

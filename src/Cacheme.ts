@@ -119,16 +119,6 @@ const make = Effect.fnUntraced(function* (
 
   // ------------------------------------------------------------------------------------------------ the read path
 
-  /** The part of `answer` that needs no fiber: a fresh value of a node without wishes of its own. */
-  const hit: Hit.Hit = (node, now) => {
-    const profile = profiles.ofUnsafe(node[Node.TypeId])
-    if (!profile.isPlain) return undefined
-    const found = store.peek(node, now)
-    if (found === undefined || Exit.isFailure(found.exit)) return undefined
-    profile.counters.hits++
-    return found
-  }
-
   const answer = (node: Node.Any, lookup: Any, policy?: Node.Policy) =>
     Effect.withFiber((fiber) => {
       const definition = node[Node.TypeId]
@@ -374,7 +364,7 @@ const make = Effect.fnUntraced(function* (
   })
 
   return {
-    "~hit": hit,
+    "~hit": lookups.hit,
     answer,
     answerAll: (nodes, lookup, policy) => answerAll(lookups, nodes, lookup, policy),
     refresh,
@@ -495,10 +485,17 @@ interface OfOneOff {
 }
 
 const memoize: OfNode & OfOneOff = (first: any, second?: any, third?: any): any =>
-  // By hand, because `dual` costs a piped hit more than all the rest of it.
-  Effect.isEffect(first)
-    ? memoizeWith(first, second, third)
-    : (lookup: Any) => memoizeWith(lookup, first, second)
+  // By hand, and what is piped first, because `dual` costs a hit more than all the rest of it.
+  Node.isNode(first) && second === undefined
+    ? piped(first)
+    : Effect.isEffect(first)
+      ? memoizeWith(first, second, third)
+      : (lookup: Any) => memoizeWith(lookup, first, second)
+
+const piped =
+  (node: Node.Any) =>
+  (lookup: Any): Any =>
+    memoized(node, lookup)
 
 const memoizeWith = (
   lookup: Any,

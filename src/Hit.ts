@@ -4,8 +4,8 @@
  * A memoized effect is one small object, `lookup` and `node`, that is an Effect and has an iterator of its own. Under
  * `yield*`, in a running fiber, the iterator looks into memory first, and on a hit is done before it began: the generator
  * goes on with the value, and the fiber's run loop never sees an effect. A miss hands out the effect itself, which goes
- * the way of all effects. Anywhere else (combinators, `runPromise`) the run loop evaluates the object, and a hit is the
- * stored `Exit`.
+ * the way of all effects. Anywhere else (combinators, `runPromise`) the run loop evaluates the object, and a hit is an
+ * `Exit`.
  *
  * It answers only where the full rule can be seen to hold at once:
  *
@@ -83,7 +83,7 @@ export const make = (
         const fiber = Fiber.getCurrent() as (Fiber.Fiber<any, any> & { currentOpCount: number }) | undefined
         if (fiber !== undefined && (++fiber.currentOpCount & 31) !== 0) {
           const found = find(fiber, this.node)
-          if (found !== undefined) return new Done((found.exit as { readonly value?: unknown }).value)
+          if (found !== undefined) return new Done(found.value)
         }
         return new Utils.SingleShotGen(this)
       }
@@ -102,7 +102,7 @@ export const make = (
   return (node, lookup) => new Answer(node, lookup) as any
 }
 
-/** An iterator that is done. */
+/** An iterator that is done. What is the same for all is not in each. */
 class Done {
   readonly done = true
   readonly value: unknown

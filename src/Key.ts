@@ -51,13 +51,16 @@ export type Raw = string | number | bigint
 export interface Spelling {
   readonly owner: string
   readonly fields: ReadonlyArray<string>
+  /**
+   * Copies an input onto a key, if a look at it tells that it makes one, and one of at most {@link maxBytes}. False, with
+   * nothing promised of the key, where a look does not tell: then `checkUnsafe` does.
+   */
+  readonly look: (key: any, input: any) => boolean
   /** Fails with `InvalidKey`, naming the first field that is wrong, unless the input makes a key. */
   readonly checkUnsafe: (input: unknown) => void
-  /** True when a key, which is right, can be seen to be short enough without writing it. */
-  readonly isShort: (key: any) => boolean
   /** The parts joined by ":", without the name. */
   readonly text: (key: any, fields?: ReadonlyArray<string>) => string
-  /** The only field's own value when it is a string, number or bigint; otherwise the text. */
+  /** The only field's own value when it is a string, number or bigint (a Map knows -0 as 0); otherwise the text. */
   readonly raw: (key: any) => Raw
   /** The raw key of a text, or `undefined` when no key of this kind is spelled so; and back. */
   readonly parse: (text: string) => Raw | undefined
@@ -66,19 +69,15 @@ export interface Spelling {
 
 type Kind = "string" | "number" | "bigint" | "boolean" | "json"
 
-/** Works out how the keys with these fields are spelled. `owner` names the definition in errors. */
-export const spelling = (owner: string, fields: Fields): Spelling => {
+/**
+ * Works out how the keys with these fields are spelled. `owner` names the definition in errors; `around` is how many
+ * bytes a key takes beside its fields.
+ */
+export const spelling = (owner: string, fields: Fields, around = owner.length): Spelling => {
   const names = Object.keys(fields)
   const parts = names.map((name) => partOf(owner, name, fields[name]!))
-  const predicates = names.map((name) => predicateOf(Schema.toType(fields[name]!).ast))
-  /** Sees at once that an input is right, where its fields are of kinds that are told by a look; never wrongly. */
-  const isRight = (input: any): boolean => {
-    if (typeof input !== "object" || input === null) return false
-    for (let i = 0; i < names.length; i++) if (predicates[i]?.(input[names[i]!]) !== true) return false
-    let count = 0
-    for (const _ in input) count++
-    return count === names.length
-  }
+  const room = (maxBytes - around) / names.length
+  const looks = names.map((name) => lookOf(Schema.toType(fields[name]!).ast, room))
   const decode = Schema.decodeUnknownExit(Schema.toType(Schema.Struct(fields as Schema.Struct.Fields)), {
     onExcessProperty: "error"
   })
@@ -94,24 +93,24 @@ export const spelling = (owner: string, fields: Fields): Spelling => {
     owner,
     fields: names,
     text,
+    look(key, input) {
+      if (typeof input !== "object" || input === null) return input === undefined && names.length === 0
+      let count = 0
+      for (const name in input) {
+        const field = name === names[count] ? count : names.indexOf(name)
+        const value = input[name]
+        if (field < 0 || !looks[field]!(value)) return false
+        key[name] = value
+        count++
+      }
+      return count === names.length
+    },
     checkUnsafe(input) {
-      if (isRight(input)) return
       const exit = decode(input ?? {})
       if (Exit.isSuccess(exit)) return
       throw new CachemeError({ reason: invalidKey(owner, fields, input, exit.cause) })
     },
-    isShort(key) {
-      // A character takes at most three bytes, also where it is escaped; a number at most 24.
-      let bytes = owner.length
-      for (const name of names) {
-        const value = key[name]
-        if (typeof value === "string") bytes += value.length * 3
-        else if (typeof value !== "number" && typeof value !== "boolean") return false
-        bytes += 25
-      }
-      return bytes <= maxBytes
-    },
-    raw: primitive ? (key) => (key[only] === 0 ? 0 : key[only]) : (key) => text(key),
+    raw: primitive ? (key) => key[only] : (key) => text(key),
     write: primitive ? single.write : String,
     parse(text) {
       if (!primitive) return text
@@ -221,23 +220,36 @@ const kindOf = (ast: SchemaAST.AST): Kind => {
   }
 }
 
-/** A test that accepts only what the schema accepts, for the schemas that are told by a look. */
-const predicateOf = (ast: SchemaAST.AST): ((value: unknown) => boolean) | undefined => {
+/**
+ * A test that accepts only what the schema accepts and takes no more than its `room` in bytes, separator included. It
+ * accepts nothing where a look does not tell.
+ */
+const lookOf = (ast: SchemaAST.AST, room: number): ((value: unknown) => boolean) => {
   const [check, ...more] = (ast.checks ?? []).map(
     ({ annotations }) =>
       (annotations as { readonly representation?: { readonly id?: string } })?.representation?.id
   )
-  if (more.length > 0 || ast.encoding !== undefined) return undefined
+  if (more.length > 0 || ast.encoding !== undefined || room < longestNumber) return isUntold
   switch (ast._tag) {
     case "Number":
-      if (ast.checks === undefined) return (value) => typeof value === "number"
+      if (ast.checks === undefined) return isNumber
       if (check === "effect/schema/isInt") return Number.isSafeInteger
-      return check === "effect/schema/isFinite" ? Number.isFinite : undefined
-    case "String":
-      return ast.checks === undefined ? (value) => typeof value === "string" : undefined
+      return check === "effect/schema/isFinite" ? Number.isFinite : isUntold
+    case "String": {
+      if (ast.checks !== undefined) return isUntold
+      // A character takes at most three bytes, also where it is escaped.
+      const longest = Math.floor(room / 3) - 1
+      return (value) => typeof value === "string" && value.length <= longest
+    }
     case "Boolean":
-      return ast.checks === undefined ? (value) => typeof value === "boolean" : undefined
+      return ast.checks === undefined ? isBoolean : isUntold
     default:
-      return undefined
+      return isUntold
   }
 }
+
+/** How many bytes a number takes at most, with a separator. */
+const longestNumber = 25
+const isUntold = () => false
+const isNumber = (value: unknown) => typeof value === "number"
+const isBoolean = (value: unknown) => typeof value === "boolean"

@@ -20,13 +20,14 @@ import { Appraiser, type Judged, type Noted, ownIds } from "./Appraisal.ts"
 import { absence, type Entry, type Stale, type Windows } from "./Entry.ts"
 import { Crew, CurrentCrew, type Flight, Flights, type Landing } from "./Flight.ts"
 import * as Freshness from "./Freshness.ts"
+import type { Hit } from "./Hit.ts"
 import * as Lookup from "./Lookup.ts"
 import * as Node from "./Node.ts"
 import type { Profiles } from "./Profile.ts"
 import { CurrentRecorder, Recorder } from "./Recorder.ts"
 import { Refreshes } from "./Refresh.ts"
 import type { Settings } from "./Settings.ts"
-import type { Acquired, Fill, Found, Held, Store, Stored } from "./Store.ts"
+import { type Acquired, type Fill, type Found, type Held, noValue, type Store, type Stored } from "./Store.ts"
 import { CurrentTransaction } from "./Transaction.ts"
 
 /** An effect that finds an answer, whatever it fails with and needs. */
@@ -66,6 +67,16 @@ export class Lookups {
     this.flights = new Flights(scope)
     this.refreshes = new Refreshes(scope)
     this.appraiser = new Appraiser(settings, profiles)
+  }
+
+  /** The fresh value of a node without wishes of its own: all of an answer that needs no fiber. */
+  readonly hit: Hit = (node, now) => {
+    const profile = this.profiles.ofUnsafe(Node.definitionOf(node))
+    if (!profile.isPlain) return undefined
+    const found = this.store.peek(node, now)
+    if (found === undefined || found.value === noValue) return undefined
+    profile.counters.hits++
+    return found
   }
 
   // ------------------------------------------------------------------------------------------------------- shared
@@ -515,9 +526,11 @@ const fates: Record<Stored, string> = {
   failed: "not stored, the store failed"
 }
 
-/** Two nodes of one name and key but unlike definitions never share a flight. */
-export const flightKey = (node: Node.Any): string =>
-  `${node[Node.TypeId].name}\n${node[Node.TypeId].id(node)}`
+/** What tells flights apart. The id of a node begins with its name; that of a one-off is whatever was given. */
+export const flightKey = (node: Node.Any): string => {
+  const { name, id, isOneOff } = node[Node.TypeId]
+  return isOneOff === true ? `${name}\n${id(node)}` : id(node)
+}
 
 /** Tells the lookup that the fiber works for what was used. */
 export const handUp = (fiber: Fiber.Fiber<any, any>, ids: Iterable<string> | undefined): void => {

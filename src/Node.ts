@@ -150,6 +150,8 @@ export interface NodeDefinition
   readonly kind: "node"
   /** A small number of its name's own: what is kept of it lies in arrays. */
   readonly number: number
+  /** True where keys are spelled as they are given, so that they tell nothing of the node. */
+  readonly isOneOff?: true
   readonly error: AnySchema
   readonly version: number | string
   readonly spelling: Key.Spelling
@@ -279,19 +281,15 @@ export const Class = <Self = never>() =>
 const makeClass = (definition: NodeDefinition) => {
   const { spelling } = definition
   const persistable = { success: definition.value, error: definition.error }
-  const [only, ...others] = spelling.fields
   class NodeImpl {
     static readonly [TypeId] = definition
+    declare readonly [TypeId]: NodeDefinition
     constructor(input: unknown) {
+      if (spelling.look(this, input)) return
       spelling.checkUnsafe(input)
-      const self = this as Record<string, unknown>
       const given = (input ?? {}) as Record<string, unknown>
-      if (only !== undefined) self[only] = given[only]
-      for (const field of others) self[field] = given[field]
+      for (const field of spelling.fields) (this as Record<string, unknown>)[field] = given[field]
       assertLengthUnsafe(definition, this)
-    }
-    get [TypeId](): NodeDefinition {
-      return definition
     }
     get [Persistable.symbol]() {
       return persistable
@@ -313,12 +311,12 @@ const makeClass = (definition: NodeDefinition) => {
       return definition.id(this)
     }
   }
+  // No getter: every hit reads it.
+  Object.defineProperty(NodeImpl.prototype, TypeId, { value: definition })
   return NodeImpl
 }
 
 const assertLengthUnsafe = (definition: NodeDefinition, key: object): void => {
-  // The fields of the keys it lies within are its own, but their names come on top.
-  if (definition.within === undefined && definition.spelling.isShort(key)) return
   const id = definition.id(key)
   if (Key.isTooLong(id)) {
     throw new CachemeError({
@@ -339,8 +337,10 @@ const define = (
 ): NodeDefinition => {
   Definition.assertNameUnsafe("node", name)
   assertOptionsUnsafe(`node "${name}"`, options)
-  const spelling = Key.spelling(`node "${name}"`, options.key)
   const parent = options.within?.[TypeId]
+  const classIds = [classId(name), ...(parent?.classIds ?? [])]
+  // The fields of the keys it lies within are its own, but their names come on top.
+  const spelling = Key.spelling(`node "${name}"`, options.key, classIds.join("").length)
   const foreign = parent?.spelling.fields.find((field) => !spelling.fields.includes(field))
   if (foreign !== undefined) {
     throw new CachemeError({
@@ -366,7 +366,7 @@ const define = (
     error: options.error ?? Schema.Never,
     version: options.version ?? 1,
     spelling,
-    classIds: [classId(name), ...(parent?.classIds ?? [])],
+    classIds,
     id,
     ancestorIds: parent === undefined ? () => [] : (key) => [...parent.ancestorIds(key), parent.id(key)],
     ...(parent === undefined && spelling.fields.length === 1
@@ -473,8 +473,15 @@ export const isDuration = (input: unknown): input is Duration.Input =>
     onSome: (duration) => !Duration.isNegative(duration)
   })
 
+/**
+ * The definition of a key. Every hit asks for it, so the property is spelled out: V8 finds a name sooner than what a
+ * constant holds, where it has seen many classes.
+ */
+export const definitionOf = (node: Any): NodeDefinition => node["~cacheme/Node"]
+
 /** True for keys of every node. */
-export const isNode = (u: unknown): u is Any => typeof u === "object" && u !== null && TypeId in u
+export const isNode = (u: unknown): u is Any =>
+  typeof u === "object" && u !== null && definitionOf(u as Any) !== undefined
 
 /** True for node classes. */
 export const isClass = (u: unknown): u is ClassAny => typeof u === "function" && TypeId in u
@@ -567,7 +574,13 @@ const oneOffClass = (value: AnySchema, error: AnySchema): ReturnType<typeof make
       { key: { key: Schema.NonEmptyString }, value, error },
       "Cacheme.memoize"
     )
-    found = makeClass({ ...definition, id: (node) => node.key, parse: (text) => text, write: String })
+    found = makeClass({
+      ...definition,
+      isOneOff: true,
+      id: (node) => node.key,
+      parse: (text) => text,
+      write: String
+    })
     byError.set(error, found)
   }
   return found

@@ -22,9 +22,18 @@ export type Position = (number | string) & Brand.Brand<"cacheme/Position">
 /** What tells the time: a clock, or one moment of it for many looks. */
 export type Now = Pick<Clock.Clock, "currentTimeMillisUnsafe">
 
+/** In the place of the value of a failure. */
+export const noValue = Symbol("cacheme/noValue")
+
+/** The value of an answer, or {@link noValue}. */
+export const valueOf = (exit: Exit.Exit<any, any>): unknown =>
+  exit._tag === "Success" ? exit.value : noValue
+
 /** A fresh answer. */
 export interface Found {
   readonly exit: Exit.Exit<any, any>
+  /** The value of the answer, for a hit, which needs no more; {@link noValue} where it is a failure. */
+  readonly value: unknown
   /** The ids of all it rests on, its own key first. */
   readonly ids: () => ReadonlyArray<string>
   /** Milliseconds since the epoch; `Infinity` for never. */

@@ -82,8 +82,10 @@ export const Class = <Self = never>() =>
       static readonly [TypeId] = definition
       declare readonly id: string
       constructor(input: unknown) {
-        spelling.checkUnsafe(input)
-        Object.assign(this, input)
+        if (!spelling.look(this, input)) {
+          spelling.checkUnsafe(input)
+          Object.assign(this, input)
+        }
         Object.defineProperty(this, "id", {
           value: checkLengthUnsafe(
             `tag "${name}"`,

@@ -16,11 +16,11 @@
 
 /** What a queue links. */
 export abstract class Item {
-  /** Raised by hits, up to 3. */
-  frequency = 0
   queue: Queue | undefined = undefined
   previous: Item | undefined = undefined
   next: Item | undefined = undefined
+  /** Raised by hits, up to 3: the last, beside what else a hit reads. */
+  frequency = 0
   /** The hash of its key. */
   abstract readonly hash: number
 }

@@ -39,10 +39,12 @@ import {
   type Fill,
   type Found,
   type Held,
+  noValue,
   type Now,
   type Position,
   Store,
-  type Stored
+  type Stored,
+  valueOf
 } from "../Store.ts"
 import { bytesOf } from "./bytesOf.ts"
 import { Eviction, Item } from "./Eviction.ts"
@@ -107,9 +109,6 @@ export const makeMemory = (options?: Options): Effect.Effect<Memory, CachemeErro
     return Effect.succeed(new Memory(capacity, Number(limit)))
   })
 
-/** In the place of an answer that was given back. */
-const noExit = Exit.die("cacheme: nothing is stored here")
-
 /** The time of a tag from one invalidation to the next. */
 class Era {
   /** Slots that were filled in it and point here. */
@@ -145,15 +144,22 @@ interface End {
 
 /**
  * A key's place: its entry, or what became of it. There are as many as entries, so every field counts: what is rare
- * lies elsewhere, and what is equal is shared.
+ * lies elsewhere, and what is equal is shared. A hit reads the first three, so what it wants lies in one place: with many
+ * entries, each look elsewhere is a wait for memory.
  */
 class Slot extends Item implements Found {
-  /** `noExit` once the entry is known to be of no use; `expiresAt` has passed then. */
-  exit: Exit.Exit<any, any> = noExit
-  expiresAt = -Infinity
+  /** The sequence at which it was last seen that no era of it is over. */
   checkedAt = 0
+  /**
+   * When it ages out, in milliseconds since its shelf's epoch: 32 bits, which V8 keeps in place, unless that is more than
+   * 24 days away. `undefined` where nothing is stored any more.
+   */
+  expiry: number | undefined = undefined
+  value: unknown = noValue
+  /** The answer, if it is a failure. */
+  failure: Exit.Exit<any, any> | undefined = undefined
   eras: ReadonlyArray<Era> = noEras
-  /** What ended the entry, if an invalidation has. */
+  /** What ended the entry, if an invalidation has: then it was not seen since. */
   end: End | undefined = undefined
   keep = nothingKept
   took = 0
@@ -163,6 +169,12 @@ class Slot extends Item implements Found {
     super()
     this.shelf = shelf
     this.key = key
+  }
+  get exit(): Exit.Exit<any, any> {
+    return this.failure ?? Exit.succeed(this.value)
+  }
+  get expiresAt(): number {
+    return this.expiry === undefined ? -Infinity : this.shelf.epoch + this.expiry
   }
   /** Worked out when it is asked for, which hits never do: most entries then cost no text of their own. */
   get id(): string {
@@ -182,8 +194,11 @@ class Shelf {
   evictions = 0
   #last = noEras
   readonly definition: Node.NodeDefinition
-  constructor(definition: Node.NodeDefinition) {
+  /** What its entries' times are counted from, in milliseconds since the epoch of the clock. */
+  readonly epoch: number
+  constructor(definition: Node.NodeDefinition, epoch: number) {
     this.definition = definition
+    this.epoch = epoch
   }
 
   /** The same list for entries that are stored in the same eras one after the other. */
@@ -255,15 +270,24 @@ export class Memory {
   // ------------------------------------------------------------------------------------------------------ reading
 
   peek(node: Node.Any, now: Now): Slot | undefined {
-    const slot = this.#slotOf(node)
-    if (slot === undefined || slot.end !== undefined) return undefined
-    if (slot.expiresAt !== Infinity && now.currentTimeMillisUnsafe() >= slot.expiresAt) return undefined
-    if (slot.checkedAt !== this.sequence) {
-      if (overEra(slot) !== undefined) return undefined
-      slot.checkedAt = this.sequence
-    }
+    const definition = Node.definitionOf(node)
+    const shelf = this.#shelves[definition.number]
+    if (shelf === undefined) return undefined
+    const slot = shelf.slots.get(definition.raw(node))
+    if (slot === undefined) return undefined
+    if (slot.checkedAt !== this.sequence && !this.#check(slot)) return undefined
+    const { expiry } = slot
+    if (expiry === undefined) return undefined
+    if (expiry !== Infinity && now.currentTimeMillisUnsafe() - shelf.epoch >= expiry) return undefined
     if (slot.frequency < 3) slot.frequency++
     return slot
+  }
+
+  /** Looks whether an invalidation has ended an entry, and need not again until the next one. */
+  #check(slot: Slot): boolean {
+    if (slot.end !== undefined || overEra(slot) !== undefined) return false
+    slot.checkedAt = this.sequence
+    return true
   }
 
   held(node: Node.Any, now: Now): Held {
@@ -290,7 +314,7 @@ export class Memory {
   }
 
   #slotOf(node: Node.Any): Slot | undefined {
-    const definition = node[Node.TypeId]
+    const definition = Node.definitionOf(node)
     return this.#shelves[definition.number]?.slots.get(definition.raw(node))
   }
 
@@ -345,10 +369,11 @@ export class Memory {
     if (bytes > this.#maxBytes) return "too large"
     const eras = entry.tags.map((tag) => this.#cell(tag).era)
     for (const era of eras) era.carriers++
-    const slot = this.#slotFor(node)
+    const slot = this.#slotFor(node, now)
     this.#letGo(slot)
-    slot.exit = entry.exit
-    slot.expiresAt = now + entry.timeToLive
+    slot.value = valueOf(entry.exit)
+    slot.failure = slot.value === noValue ? entry.exit : undefined
+    slot.expiry = inPlace(now - slot.shelf.epoch + entry.timeToLive)
     slot.checkedAt = this.sequence
     slot.eras = slot.shelf.shared(eras)
     slot.end = undefined
@@ -370,10 +395,10 @@ export class Memory {
     if (!this.#remembers() && (this.#recent.size > 0 || this.#recentPatterns.length > 0)) this.#forget()
   }
 
-  #slotFor(node: Node.Any): Slot {
+  #slotFor(node: Node.Any, now: number): Slot {
     const definition = node[Node.TypeId]
     let shelf = this.#shelves[definition.number]
-    if (shelf === undefined) this.#shelves[definition.number] = shelf = new Shelf(definition)
+    if (shelf === undefined) this.#shelves[definition.number] = shelf = new Shelf(definition, now)
     const key = definition.raw(node)
     const known = shelf.slots.get(key)
     if (known !== undefined) return known
@@ -500,7 +525,7 @@ export class Memory {
 
   /** Notes what has become of an entry, and takes its answer and tags if it is of no use. True if it keeps them. */
   #review(slot: Slot, now: number): boolean {
-    if (slot.exit === noExit) return false
+    if (slot.expiry === undefined) return false
     if (slot.end === undefined) {
       const over = overEra(slot)
       if (over !== undefined) slot.end = { by: over.cell.id, at: over.endedAt! }
@@ -517,8 +542,9 @@ export class Memory {
     this.#bytes -= this.#sizes.get(slot) ?? 0
     this.#sizes.delete(slot)
     slot.eras = noEras
-    slot.exit = noExit
-    slot.expiresAt = -Infinity
+    slot.value = noValue
+    slot.failure = undefined
+    slot.expiry = undefined
   }
 
   /** Gives a cell back if nothing carries it: at once, or once no lookup can be overtaken by what it remembers. */
@@ -558,8 +584,12 @@ export class Memory {
   }
 }
 
+/** The same number, in the form that takes no place of its own if it is an integer of 32 bits. */
+const inPlace = (milliseconds: number): number =>
+  milliseconds === (milliseconds | 0) ? milliseconds | 0 : milliseconds
+
 const isDead = (slot: Slot): boolean =>
-  slot.exit === noExit || (slot.keep.invalidated === 0 && (slot.end ?? overEra(slot)) !== undefined)
+  slot.expiry === undefined || (slot.keep.invalidated === 0 && (slot.end ?? overEra(slot)) !== undefined)
 
 /** Of the eras an entry was stored in, the one that was over first, if any is. */
 const overEra = (slot: Slot): Era | undefined => {

@@ -16,7 +16,7 @@ import * as Layer from "effect/Layer"
 import type { CachemeError } from "../CachemeError.ts"
 import type { Invalidation, Request } from "../Invalidation.ts"
 import * as Node from "../Node.ts"
-import { type Applied, type Fill, type Found, Store } from "../Store.ts"
+import { type Applied, type Fill, type Found, Store, valueOf } from "../Store.ts"
 
 /** What can be made to go wrong. */
 export type Operation = "peek" | "begin" | "store" | "invalidate"
@@ -101,7 +101,13 @@ const make = (inner: Store["Service"]): Context.Context<FaultyStore | Store> => 
           if (stored !== "stored") return
           const id = node[Node.TypeId].id(node)
           const ids = () => [id, ...entry.tags]
-          lastStored.set(id, { exit: entry.exit, ids, expiresAt: Infinity, took: 0 })
+          lastStored.set(id, {
+            exit: entry.exit,
+            value: valueOf(entry.exit),
+            ids,
+            expiresAt: Infinity,
+            took: 0
+          })
         })
       )
       if (is("store", "stall")) return Effect.tap(stored, healed.await)

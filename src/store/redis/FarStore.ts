@@ -49,7 +49,7 @@ import type {
   Status,
   Stored
 } from "../../Store.ts"
-import { type Position, Store, type Wanted } from "../../Store.ts"
+import { type Position, Store, valueOf, type Wanted } from "../../Store.ts"
 import type { Memory } from "../MemoryStore.ts"
 import { type Answer, Cell, type Lease } from "./Cell.ts"
 import type { Compression } from "./compression.ts"
@@ -435,7 +435,7 @@ class FarStore implements Shared {
       const { tags, took, keep } = header
       this.#keep(node, { exit, tags, timeToLive: expiresAt - at, took, keep }, at)
     }
-    return { exit, ids: () => [key, ...header.tags], expiresAt, took: header.took }
+    return { exit, value: valueOf(exit), ids: () => [key, ...header.tags], expiresAt, took: header.took }
   }
 
   #keep(node: Node.Any, entry: Entry, now: number): void {
