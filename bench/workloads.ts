@@ -8,6 +8,7 @@ import { Db, Model } from "../src/drizzle/index.ts"
 import { Cacheme, MemoryStore, Node, Tag } from "../src/index.ts"
 import { measure, type Measured, type Subject, summarize, timed, uniform, zipf } from "./harness.ts"
 import { makePeers, type Value } from "./peers.ts"
+import { redisWorkloads } from "./redisWorkloads.ts"
 import { hitRatios } from "./traces.ts"
 
 /** A table of the report. */
@@ -476,4 +477,4 @@ const W11: Workload = {
 }
 
 /** All workloads. */
-export const workloads: ReadonlyArray<Workload> = [W1, W5, W6, W8, W9, W11]
+export const workloads: ReadonlyArray<Workload> = [W1, W5, W6, W8, W9, W11, ...redisWorkloads]

@@ -48,10 +48,23 @@ const harms = {
   /** It crashes, and comes back with what it had some time before. */
   restart: {
     every: 500,
-    inflict: async ({ redis, admin, chance }) => {
+    inflict: async ({ redis, admin, workers, chance }) => {
       await admin.save()
-      await sleep(chance.below(400))
+      if (chance.below(2) === 0) {
+        await sleep(chance.below(400))
+        return redis.restart()
+      }
+      // One process does not hear of what will be forgotten, and is the first to come back.
+      const { proxy } = chance.of(workers)
+      const others = workers.filter((worker) => worker.proxy !== proxy)
+      proxy.holdReplies()
+      await sleep(50 + chance.below(200))
+      await Promise.all(others.map((other) => other.proxy.refuse()))
       await redis.restart()
+      proxy.cut()
+      proxy.releaseReplies()
+      await sleep(150)
+      await Promise.all(others.map((other) => other.proxy.accept()))
     }
   },
   /** A process is held for longer than its leases, and its connections, last. */

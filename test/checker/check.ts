@@ -217,7 +217,7 @@ class Worker implements Victim {
   #start(): ChildProcess {
     const options = { ...this.#options, seed: this.#options.seed + 100 * this.#lives++ }
     const process = fork(join(import.meta.dirname, "worker.ts"), [JSON.stringify(options)], {
-      execArgv: globalThis.process.env["PROF"] ? ["--cpu-prof", "--cpu-prof-dir=/tmp/prof"] : []
+      execArgv: []
     })
     process.on("message", (news: News) => this.#onNews(news))
     process.once("exit", (code, signal) => {

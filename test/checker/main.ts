@@ -51,7 +51,10 @@ const main = async (): Promise<boolean> => {
     tell(findings)
     return isRight(findings)
   }
-  const names = values.sabotage === "all" ? Object.keys(sabotages) : [values.sabotage]
+  const names =
+    values.sabotage === "all"
+      ? Object.keys(sabotages).filter((name) => sabotageOf(name).isDirected !== true)
+      : [values.sabotage]
   let allCaught = true
   for (const name of names) allCaught = (await tellSabotage(name, options)) && allCaught
   return allCaught
@@ -129,6 +132,8 @@ const tellSabotage = async (name: string, options: CheckOptions): Promise<boolea
     ...options,
     modes: modes ?? options.modes,
     phases: [faults],
+    // It ends when it is caught.
+    seconds: 40,
     sabotage: name
   })
   const violations = Object.values(findings.modes).reduce((sum, { violations }) => sum + violations, 0)

@@ -144,7 +144,7 @@ export const somethingThatReaches = (register: Register, { chance }: World["Serv
       return { target: new RowNode({ id }), text: `node row ${id}` }
     case 1:
       return { target: { keys: [`row:${id}`] }, text: `key row:${id}` }
-    case process.env["NOPATTERN"] ? 99 : 2:
+    case 2:
       return { target: { pattern: `row:${id}` }, text: `pattern row:${id}` }
     default:
       return { target: new RowTag({ id }), text: `tag row ${id}` }

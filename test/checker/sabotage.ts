@@ -20,19 +20,29 @@ export interface Sabotage {
   readonly faults?: ReadonlyArray<Fault> | undefined
   /** Where it shows; default everywhere. */
   readonly modes?: ReadonlyArray<Mode> | undefined
-  readonly apply: () => void
+  /** True where chance meets it too seldom: its order of events is directed, in `interleavings.test.ts`. */
+  readonly isDirected?: boolean | undefined
+  /** Breaks it; the returned function mends it, for what is made from then on. */
+  readonly apply: () => () => void
 }
 
 /** Replaces a method by one made of it. */
-const replace = <T extends object, K extends keyof T>(of: T, name: K, by: (original: T[K]) => T[K]): void => {
-  of[name] = by(of[name])
+const replace = <T extends object, K extends keyof T>(
+  of: T,
+  name: K,
+  by: (original: T[K]) => T[K]
+): (() => void) => {
+  const original = of[name]
+  of[name] = by(original)
+  return () => void (of[name] = original)
 }
 
 /** Replaces a part of a script. Throws if it is not there: then the sabotage must be written anew. */
-const replaceIn = (script: Name, part: string, by: string): void => {
+const replaceIn = (script: Name, part: string, by: string): (() => void) => {
   const source = sources[script]
   if (!source.includes(part)) throw new Error(`the script ${script} has no ${part}`)
   sources[script] = source.replace(part, by)
+  return () => void (sources[script] = source)
 }
 
 /** All of them, by name. */
@@ -42,10 +52,20 @@ export const sabotages = {
     apply: () =>
       replace(
         Cell.prototype,
-        "store",
-        (store) =>
+        "acquire",
+        (acquire) =>
           async function (this: Cell, item) {
-            return store.call(this, { ...item, point: await this.position() })
+            const { point, ...acquired } = await acquire.call(this, item)
+            const { mirror } = this
+            const late = {
+              incarnation: point.incarnation,
+              get sequence() {
+                return mirror.incarnation === point.incarnation
+                  ? Math.max(mirror.cursor, point.sequence)
+                  : point.sequence
+              }
+            }
+            return { ...acquired, point: late }
           }
       )
   },
@@ -67,9 +87,10 @@ export const sabotages = {
   },
   "early join": {
     is: "a sync that was sent before the position was seen is enough, whatever it says",
+    isDirected: true,
     apply: () => {
       const seen = new WeakSet<Point>()
-      replace(
+      return replace(
         Cell.prototype,
         "isCurrent",
         (isCurrent) =>
@@ -109,19 +130,21 @@ export const sabotages = {
     is: "a cell is believed whichever server wrote it",
     faults: ["restart"],
     apply: () => {
-      for (const name of Object.keys(sources) as ReadonlyArray<Name>)
+      const mend = (Object.keys(sources) as ReadonlyArray<Name>).map((name) =>
         replaceIn(name, "local function server()", "local function server() if true then return 'any' end")
+      )
+      return () => mend.forEach((one) => one())
     }
   },
   "any connection": {
-    is: "a reply is believed over whichever connection it came",
-    faults: ["restart"],
+    is: "a new connection is taken for the old one",
+    isDirected: true,
     apply: () =>
       replace(
         Link,
         "make",
         (make) => (settings, hooks) =>
-          Effect.map(make(settings, hooks), (link) =>
+          Effect.map(make(settings, { ...hooks, onUp: () => {} }), (link) =>
             Object.defineProperty(link, "epoch", { get: () => 0, set: () => {} })
           )
       )
@@ -152,6 +175,7 @@ export const sabotages = {
   },
   "no bound": {
     is: "an entry in memory is believed for ever",
+    faults: ["late", "stall"],
     modes: ["bounded"],
     apply: () => replace(Cell.prototype, "isCoveredWithin", () => () => true)
   }

@@ -2,7 +2,8 @@
  * A worker of the checker: one process of an application that reads and writes through the library, and checks each
  * answer. It runs until it is told to stop, is killed, or its parent is gone.
  */
-import { Cause, Effect, Exit, Layer, Logger, ManagedRuntime } from "effect"
+import { Cause, Effect, Exit, Layer, Logger, ManagedRuntime, Schema } from "effect"
+import { inspect } from "node:util"
 import { Cacheme } from "../../src/index.ts"
 import { makeChance } from "./chance.ts"
 import { Floor } from "./Floor.ts"
@@ -15,7 +16,7 @@ import {
   type Tally,
   type WorkerOptions
 } from "./messages.ts"
-import { askSomething, type Asked, herd, HerdNode, type Row, somethingThatReaches } from "./questions.ts"
+import { askSomething, type Asked, herd, HerdNode, Row, somethingThatReaches } from "./questions.ts"
 import { sabotageOf } from "./sabotage.ts"
 import { storeOf } from "./stores.ts"
 import {
@@ -147,6 +148,10 @@ class Check {
   /** The story of a violation. */
   #report(asked: Asked, row: Row, least: Versions, wall: number) {
     const now = Date.now()
+    if (!isRow(row) || !asked.ids.includes(row.id)) {
+      const story = `${options.name} ${asked.ask} of ${asked.ids.join()} got what nobody asked for: ${inspect(row)}`
+      return Effect.sync(() => this.#tellStory(story))
+    }
     const register = row.version < least[row.id]! ? row.id : registerOf(row.owner)
     return Effect.map(
       Effect.promise(() => this.#world.truth.notes(register)),
@@ -154,7 +159,7 @@ class Check {
         const missed = notes.find(({ version }) => version === least[register])
         const own = this.#own.get(register)
         const write =
-          own?.version === least[register]
+          own !== undefined && own.version === least[register]
             ? own.story
             : missed === undefined
               ? "written longer ago"
@@ -236,8 +241,13 @@ class Check {
   }
 }
 
+const isRow = Schema.is(Row)
+
 const isRight = (row: Row, ids: ReadonlyArray<number>, least: Versions): boolean =>
-  ids.includes(row.id) && row.version >= least[row.id]! && row.owned >= least[registerOf(row.owner)]!
+  isRow(row) &&
+  ids.includes(row.id) &&
+  row.version >= least[row.id]! &&
+  row.owned >= least[registerOf(row.owner)]!
 
 /** Runs the checks of all modes side by side. */
 const main = async (): Promise<void> => {

@@ -1,10 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { asc, eq, sql } from "drizzle-orm"
 import { integer, pgTable } from "drizzle-orm/pg-core"
-import { Effect, Schema } from "effect"
+import { Effect, Layer, Schema } from "effect"
 import { Db, Model } from "../../src/drizzle/index.ts"
 import { Cacheme, Node } from "../../src/index.ts"
 import { databases, on } from "../support/databases.ts"
+import { until } from "../support/processes.ts"
+import { layerOf, ownPrefix, sharedStores } from "../support/shared.ts"
 
 /**
  * No read that starts after a write has completed is given what was there before: by row, by key and by table, with
@@ -62,72 +64,131 @@ const bump = (id: number) =>
       .where(eq(items.id, id))
   )
 
+/** The service and cache of one process. */
+type Process<R> = <A, E>(self: Effect.Effect<A, E, Db | Cacheme>) => Effect.Effect<A, E, R>
+
+/**
+ * Reads and writes in processes side by side. What another process has written may go unseen for `allowance`
+ * milliseconds, what a process has written itself never.
+ */
+const readAndWrite = <R>(processes: ReadonlyArray<Process<R>>, allowance = 0) =>
+  Effect.gen(function* () {
+    const processOf = (n: number) => n % processes.length
+    // The writes that have completed, of which row, by whom and when.
+    const completed: Array<{ readonly id: number; readonly by: number; readonly at: number }> = []
+    let stale = 0
+    let reads = 0
+    /** How many writes of each row a process must see that asks now. */
+    const required = (reader: number) => {
+      const now = performance.now()
+      const versions = new Map<number, number>()
+      for (const { id, by, at } of completed)
+        if (by === reader || now - at > allowance) versions.set(id, (versions.get(id) ?? 0) + 1)
+      return versions
+    }
+    const atLeast = (
+      reader: number,
+      seen: Effect.Effect<ReadonlyArray<{ id: number; version: number }>, unknown, Db | Cacheme>
+    ) =>
+      Effect.suspend(() => {
+        const before = required(reader)
+        return Effect.map(processes[reader]!(seen), (rows) => {
+          reads++
+          if (rows.some(({ id, version }) => version < (before.get(id) ?? 0))) stale++
+        })
+      })
+    const total = (reader: number) =>
+      Effect.suspend(() => {
+        const before = [...required(reader).values()].reduce((a, b) => a + b, 0)
+        return Effect.map(processes[reader]!(sum()), (versions) => {
+          reads++
+          if (versions < before) stale++
+        })
+      })
+    const write = (id: number, i: number) =>
+      Effect.gen(function* () {
+        const bumped =
+          i % 4 === 0 ? Db.transaction(Effect.andThen(bump(id), Db.transaction(item({ id })))) : bump(id)
+        // Rolled back, it must be as if it had never been.
+        if (i % 5 === 0) yield* Effect.ignore(Db.transaction(Effect.andThen(bump(id), Effect.fail("no"))))
+        yield* bumped
+      })
+    // One writer for each row, so that its versions are completed in order; in whichever process.
+    const writer = (id: number) =>
+      Effect.forEach(
+        Array.from({ length: 12 }),
+        (_, i) => {
+          const by = processOf(id + Math.floor(i / 3))
+          return Effect.map(processes[by]!(write(id, i)), () => {
+            completed.push({ id, by, at: performance.now() })
+          })
+        },
+        { discard: true }
+      )
+    const reader = (n: number) =>
+      Effect.forEach(
+        Array.from({ length: 60 }),
+        (_, i) => {
+          const id = 1 + ((i * 7 + n) % 9)
+          const by = processOf(n)
+          return [
+            atLeast(
+              by,
+              Effect.map(item({ id }), (version) => [{ id, version }])
+            ),
+            atLeast(by, shelf({ shelf: id % 3 })),
+            atLeast(by, all()),
+            total(by)
+          ][i % 4]!
+        },
+        { discard: true }
+      )
+    yield* Effect.all([...[1, 2, 3, 4, 5].map(writer), ...[0, 1, 2, 3, 4, 5].map(reader)], {
+      concurrency: "unbounded",
+      discard: true
+    })
+    assert.strictEqual(reads, 360)
+    assert.strictEqual(stale, 0)
+    // In the end everybody sees everything.
+    const versions = [12, 12, 12, 12, 12, 0, 0, 0, 0]
+    const last = Math.max(...completed.map(({ at }) => at))
+    yield* until(Effect.sync(() => performance.now() - last > allowance))
+    for (const process of processes) {
+      assert.strictEqual(yield* process(sum()), 60)
+      assert.deepStrictEqual(
+        (yield* process(all())).toSorted((a, b) => a.id - b.id).map(({ version }) => version),
+        versions
+      )
+    }
+  })
+
 describe("ReadYourWrites", () => {
   for (const database of databases) {
     it.effect(`on ${database.name}`, () =>
-      on(database, setUp, () =>
+      on(database, setUp, () => readAndWrite<Db | Cacheme>([(self) => self]))
+    )
+  }
+
+  for (const kind of sharedStores) {
+    it.effect(`in processes that share a cache (${kind})`, () =>
+      Effect.scoped(
         Effect.gen(function* () {
-          // For each row, how many of its writes have completed.
-          const completed = new Map<number, number>()
-          let stale = 0
-          let reads = 0
-          const atLeast = (seen: Effect.Effect<ReadonlyArray<{ id: number; version: number }>, any, any>) =>
-            Effect.suspend(() => {
-              const before = new Map(completed)
-              return Effect.map(seen, (rows) => {
-                reads++
-                if (rows.some(({ id, version }) => version < (before.get(id) ?? 0))) stale++
-              })
-            })
-          const total = Effect.suspend(() => {
-            const before = [...completed.values()].reduce((a, b) => a + b, 0)
-            return Effect.map(sum(), (versions) => {
-              reads++
-              if (versions < before) stale++
-            })
-          })
-          const write = (id: number, i: number) =>
-            Effect.gen(function* () {
-              const bumped =
-                i % 4 === 0
-                  ? Db.transaction(Effect.andThen(bump(id), Db.transaction(item({ id }))))
-                  : bump(id)
-              // Rolled back, it must be as if it had never been.
-              if (i % 5 === 0)
-                yield* Effect.ignore(Db.transaction(Effect.andThen(bump(id), Effect.fail("no"))))
-              yield* bumped
-              completed.set(id, (completed.get(id) ?? 0) + 1)
-            })
-          // One writer for each row, so that its versions are completed in order.
-          const writer = (id: number) =>
-            Effect.forEach(Array.from({ length: 12 }), (_, i) => write(id, i), { discard: true })
-          const reader = (n: number) =>
-            Effect.forEach(
-              Array.from({ length: 60 }),
-              (_, i) => {
-                const id = 1 + ((i * 7 + n) % 9)
-                return [
-                  atLeast(Effect.map(item({ id }), (version) => [{ id, version }])),
-                  atLeast(shelf({ shelf: id % 3 })),
-                  atLeast(all()),
-                  total
-                ][i % 4]!
-              },
-              { discard: true }
-            )
-          yield* Effect.all([...[1, 2, 3, 4, 5].map(writer), ...[0, 1, 2, 3, 4, 5].map(reader)], {
-            concurrency: "unbounded",
-            discard: true
-          })
-          assert.strictEqual(reads, 360)
-          assert.strictEqual(stale, 0)
-          // In the end everybody sees everything.
-          const versions = [12, 12, 12, 12, 12, 0, 0, 0, 0]
-          assert.strictEqual(yield* sum(), 60)
-          assert.deepStrictEqual(
-            (yield* all()).toSorted((a, b) => a.id - b.id).map(({ version }) => version),
-            versions
+          const { run, url = "" } = yield* databases[1].make()
+          yield* run(setUp)
+          const bound = 150
+          const options = { prefix: ownPrefix(), bound }
+          const start = Effect.map(
+            Layer.build(
+              Db.layerPostgres({ url, maxConnections: 3 }).pipe(
+                Layer.provideMerge(Cacheme.layer().pipe(Layer.provide(layerOf(kind, options))))
+              )
+            ),
+            (context): Process<never> =>
+              (self) =>
+                Effect.provideContext(self, context)
           )
+          const processes = yield* Effect.all([start, start])
+          yield* readAndWrite(processes, kind === "bounded" ? bound : 0)
         })
       )
     )

@@ -21,6 +21,9 @@ export interface RunningProxy {
   readonly resume: () => void
   /** Each reply comes that many milliseconds late; 0 for not. */
   readonly delayReplies: (milliseconds: number) => void
+  /** Requests stay here until `releaseRequests`, replies pass; a `cut` loses them. */
+  readonly holdRequests: () => void
+  readonly releaseRequests: () => void
   /** Requests reach the server, its replies stay here until `releaseReplies`; a `cut` loses them. */
   readonly holdReplies: () => void
   readonly releaseReplies: () => void
@@ -30,7 +33,7 @@ export interface RunningProxy {
 
 /** Starts a proxy in front of a port of this machine. */
 export const startProxy = async (targetPort: number): Promise<RunningProxy> => {
-  const gates: Gates = { isStalled: false, holdsReplies: false, delay: 0 }
+  const gates: Gates = { holdsRequests: false, holdsReplies: false, delay: 0 }
   const open = new Set<Connection>()
   const server = createServer((client) => {
     const connection = new Connection(client, connect(targetPort, "127.0.0.1"), gates, () =>
@@ -41,6 +44,10 @@ export const startProxy = async (targetPort: number): Promise<RunningProxy> => {
   const port = await listenAnywhere(server)
   const cut = () => open.forEach((connection) => connection.destroy())
   const pass = () => open.forEach((connection) => connection.pass())
+  const hold = (held: Partial<Gates>) => {
+    Object.assign(gates, held)
+    pass()
+  }
   const refuse = async () => {
     const closed = server.listening && new Promise((resolve) => server.close(resolve))
     cut()
@@ -55,24 +62,20 @@ export const startProxy = async (targetPort: number): Promise<RunningProxy> => {
     accept: async () => {
       if (!server.listening) await listen(server, port)
     },
-    stall: () => void (gates.isStalled = true),
-    resume: () => {
-      gates.isStalled = false
-      pass()
-    },
+    stall: () => hold({ holdsRequests: true, holdsReplies: true }),
+    resume: () => hold({ holdsRequests: false, holdsReplies: false }),
     delayReplies: (milliseconds) => void (gates.delay = milliseconds),
-    holdReplies: () => void (gates.holdsReplies = true),
-    releaseReplies: () => {
-      gates.holdsReplies = false
-      pass()
-    },
+    holdRequests: () => hold({ holdsRequests: true }),
+    releaseRequests: () => hold({ holdsRequests: false }),
+    holdReplies: () => hold({ holdsReplies: true }),
+    releaseReplies: () => hold({ holdsReplies: false }),
     stop: refuse
   }
 }
 
 /** What may pass now. */
 interface Gates {
-  isStalled: boolean
+  holdsRequests: boolean
   holdsReplies: boolean
   delay: number
 }
@@ -88,13 +91,13 @@ class Connection {
     this.#requests = new Pipe(
       client,
       server,
-      () => !gates.isStalled,
+      () => !gates.holdsRequests,
       () => 0
     )
     this.#replies = new Pipe(
       server,
       client,
-      () => !gates.isStalled && !gates.holdsReplies,
+      () => !gates.holdsReplies,
       () => gates.delay
     )
     for (const socket of this.#sockets) {

@@ -113,6 +113,20 @@ describe("startProxy", () => {
     assert.strictEqual(await one, 1)
   })
 
+  it("holds requests back, while replies pass", async () => {
+    const { proxy, client, direct } = await behindProxy()
+    proxy.holdReplies()
+    const one = client.incr("n")
+    await until(async () => (await direct.get("n")) === "1")
+    proxy.holdRequests()
+    const two = client.incr("n")
+    proxy.releaseReplies()
+    assert.strictEqual(await one, 1)
+    assert.strictEqual(await direct.get("n"), "1")
+    proxy.releaseRequests()
+    assert.strictEqual(await two, 2)
+  })
+
   it("holds replies back, while the requests are done", async () => {
     const { proxy, client, direct } = await behindProxy()
     proxy.holdReplies()

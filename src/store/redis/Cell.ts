@@ -89,6 +89,9 @@ const verifyEvery = 1000
 /** A delta is asked for behind the reads of a tick when so many of the last positions were ahead of the mirror. */
 const oftenAhead = 0.2
 
+/** Beyond so many milliseconds, a thousand years, an entry is kept for ever: Redis counts no further than it can. */
+const longestKept = 31_536_000_000_000
+
 const readsAtOnce = 50
 const storesAtOnce = 20
 const membersAtOnce = 4000
@@ -236,7 +239,7 @@ export class Cell {
   }
 
   async #validate(callbacks: ReadonlyArray<(isCovered: boolean) => void>): Promise<void> {
-    const values = await this.#covered(async (redis) => [await redis.getBuffer(this.options.position)])
+    const values = await this.#covered((redis) => redis.mgetBuffer(this.options.position))
     for (const callback of callbacks) callback(values !== undefined)
   }
 
@@ -329,12 +332,12 @@ export class Cell {
   async #syncAll(): Promise<void> {
     let limit = rowsAtOnce
     for (let refused = 0; refused < 6;) {
-      const { cursor } = this.mirror
+      const { from } = this.mirror.asking(limit)
       const outcome = await this.#syncOnce(limit)
       if (outcome === "complete") return
       if (outcome === "refused") refused++
       // One invalidation of more tags than were asked for.
-      else if (this.mirror.cursor <= cursor) limit *= 2
+      else if (this.mirror.asking(limit).from <= from) limit *= 2
     }
     throw new Away("the log does not settle")
   }
@@ -342,17 +345,17 @@ export class Cell {
   async #syncOnce(limit: number): Promise<"complete" | "more" | "refused"> {
     const { epoch } = this.link
     const sentAt = performance.now()
-    const { incarnation: known, cursor } = this.mirror
+    const sent = this.mirror.asking(limit)
     const [incarnation, sequence, floor, time, rows] = await this.#run<
       [string, string, string, string, Array<string>]
-    >("sync", [], [newIncarnation(), known ?? "", cursor, limit])
+    >("sync", [], [newIncarnation(), sent.incarnation ?? "", sent.from, limit])
     if (this.link.epoch !== epoch) return "refused"
     const outcome = this.mirror.apply({
       incarnation,
       sequence: Number(sequence),
       floor: Number(floor),
       rows,
-      sent: { incarnation: known, cursor, limit }
+      sent
     })
     if (outcome === "complete") {
       this.#epoch = epoch
@@ -370,7 +373,10 @@ export class Cell {
 
   /** What a message says was invalidated by somebody else. False when something between is missing. */
   hear(point: Point, previous: number, members: ReadonlyArray<string>): boolean {
-    return this.#epoch === this.link.epoch && this.mirror.applyNext(point, previous, members)
+    if (this.#epoch !== this.link.epoch) return false
+    const isApplied = this.mirror.applyNext(point, previous, members)
+    this.#shed()
+    return isApplied
   }
 
   /** The log in numbers: the server's time, rows, floor, and the oldest row's sequence. */
@@ -450,6 +456,11 @@ export class Cell {
   /** Stores an answer unless something it rests on was invalidated since its point. */
   async store(item: Storing): Promise<Verdict> {
     const { key, point, tags } = item
+    // Redis gives the lease back with a verdict of its own.
+    const giveBack = (verdict: Verdict): Verdict => {
+      if (item.token !== "") this.release(item)
+      return verdict
+    }
     try {
       for (let seen = 0; ;) {
         const verdict = await new Promise<string>((resolve, reject) =>
@@ -461,11 +472,12 @@ export class Cell {
         const seenAt = { ...point, sequence: seen }
         // The first sync may have been in flight before the verdict.
         for (let i = 0; i < 2 && !this.mirror.covers(seenAt); i++) await this.sync()
-        if (!this.mirror.covers(seenAt)) return "overtaken"
-        if (this.mirror.invalidatedSince(point.sequence, key, tags) !== undefined) return "overtaken"
+        if (!this.mirror.covers(seenAt)) return giveBack("overtaken")
+        if (this.mirror.invalidatedSince(point.sequence, key, tags) !== undefined)
+          return giveBack("overtaken")
       }
     } catch {
-      return "away"
+      return giveBack("away")
     }
   }
 
@@ -475,7 +487,7 @@ export class Cell {
         point.incarnation,
         point.sequence,
         token,
-        keep === Infinity ? 0 : Math.max(1, Math.ceil(keep)),
+        keep > longestKept ? 0 : Math.max(1, Math.ceil(keep)),
         seen,
         bytes,
         tags.length + 1,
@@ -501,8 +513,10 @@ export class Cell {
   #invalidateAll(all: ReadonlyArray<Waiting<Invalidating, Acknowledged>>): void {
     void inParts(all, all.length, async (part) => {
       const members = new Set(part.flatMap(({ item }) => item.members))
-      const messages = part.flatMap(({ item }) => (item.message === undefined ? [] : [item.message]))
-      const acknowledged = await this.deliver([...members], messages)
+      const messages = part.map(({ item }) => item.message)
+      // Who hears a message takes it for all that was invalidated at once.
+      const isTold = !messages.includes(undefined)
+      const acknowledged = await this.deliver([...members], isTold ? messages : [])
       for (const { resolve } of part) resolve(acknowledged)
     })
   }
@@ -534,13 +548,28 @@ export class Cell {
       scripts.run<Array<string | number>>(redis, "invalidate", this.options, [], args)
     ).catch((error: unknown) => this.#giveUpLog(error, send))
     const point = { incarnation: String(incarnation), sequence: Number(sequence) }
-    if (this.link.epoch === epoch) this.mirror.applyNext(point, Number(previous), members)
+    if (this.link.epoch === epoch) this.#noteOwn(point, Number(previous), members)
     return { point, rows: Number(rows) }
+  }
+
+  /** An acknowledgement: unlike a message it comes after every answer that was given before it, in this order. */
+  #noteOwn(point: Point, previous: number, members: ReadonlyArray<string>): void {
+    if (point.incarnation === this.mirror.incarnation) this.mirror.applyNext(point, previous, members)
+    // The cell has begun anew, and what memory holds is of before.
+    else this.mirror.forget()
+    this.#shed()
+  }
+
+  /** The floor, below which rows are forgotten, comes with a sync. Who does not read must ask for it. */
+  #shed(): void {
+    const isOld = performance.now() - this.#verifiedAt > verifyEvery
+    if (isOld && this.mirror.size > this.options.logCapacity) this.sync().catch(() => {})
   }
 
   /** Where Redis has no room for the log, deleting it is allowed, and says the same of more. */
   async #giveUpLog(error: unknown, send: Link["run"]): Promise<Array<string | number>> {
-    if (!(error instanceof Error) || !error.message.startsWith("OOM")) throw error
+    // Redis 6 puts it amid what a script has failed with.
+    if (!(error instanceof Error) || !/(^|-)OOM /.test(error.message)) throw error
     const { state, log, position } = this.options
     await send((redis) => redis.del(state, log, position))
     this.mirror.forget()
@@ -566,7 +595,7 @@ export class Cell {
       [...args, restsOn.length, ...restsOn.map((id) => `:${id}`), ...members]
     )
     const reached = { incarnation: String(incarnation), sequence: Number(sequence) }
-    if (this.link.epoch === epoch) this.mirror.applyNext(reached, Number(previous), members)
+    if (this.link.epoch === epoch) this.#noteOwn(reached, Number(previous), members)
     return { point: reached, rows: Number(rows), isSound: isOvertaken !== 1 }
   }
 

@@ -11,7 +11,8 @@
  *
  * **Why it may be believed.** Rows are noted, then the floor, then the cursor, in one step that nothing can come between.
  * Noting a row early is always right: it only makes entries stale that are. Moving the cursor is right only when every
- * row up to there has been noted: by a complete delta, or by a message that begins exactly where the cursor is.
+ * row up to there has been noted: by a complete delta, or by a message that begins exactly where the cursor is. A delta
+ * that was cut tells where to ask on, and no more: what was invalidated before the cut and again after it is not in it.
  *
  * Everything here is synchronous. Who asks Redis, and when, is told in `Far.ts`.
  */
@@ -39,7 +40,17 @@ export interface Delta extends Point {
   /** Members of the log and their sequences in turn, ascending: `:` before an id, `~` before a pattern. */
   readonly rows: ReadonlyArray<string>
   /** What the sync knew when it was sent, and the most rows that it allowed. */
-  readonly sent: { readonly incarnation: string | undefined; readonly cursor: number; readonly limit: number }
+  readonly sent: Asking
+}
+
+/** What is known when a delta is asked for, and the most rows that it may have. */
+export interface Asking {
+  readonly incarnation: string | undefined
+  /** Rows beyond it are asked for. */
+  readonly from: number
+  readonly limit: number
+  /** How often everything had been forgotten. */
+  readonly age: number
 }
 
 /** Told of what a mirror learns, before it is believed. */
@@ -67,6 +78,9 @@ export class Mirror {
   floor = 0
   /** Every invalidation up to here is known, but for those at or below the floor. */
   cursor = 0
+  /** Where a delta that was cut ended, or the cursor. */
+  #read = 0
+  #age = 0
   /** The last invalidation that is known of anything. */
   newest = 0
   readonly #tags = new Map<string, number>()
@@ -74,8 +88,6 @@ export class Mirror {
   readonly #patterns = new Map<string, Row>()
   /** The cursors at which deltas began: what lies between two of them was learnt at once. */
   #boundaries: Array<number> = []
-  /** True when the cursor is where a complete delta or a message ended, and not where one was cut. */
-  #isWhole = false
   /** For a tag that was invalidated again: when it was before. */
   readonly #before = new Map<string, number>()
   /** The last of those that have been forgotten. */
@@ -158,6 +170,11 @@ export class Mirror {
 
   // ------------------------------------------------------------------------------------------------------ learning
 
+  /** What to ask for next. */
+  asking(limit: number): Asking {
+    return { incarnation: this.incarnation, from: this.#read, limit, age: this.#age }
+  }
+
   /**
    * Applies a delta. Answers `complete` when everything up to its sequence is known, `more` when it was cut, and
    * `refused` when it does not go with what is known: what was asked was asked of another incarnation or before
@@ -168,19 +185,21 @@ export class Mirror {
     if (incarnation !== this.incarnation) {
       if (this.incarnation !== sent.incarnation) return "refused"
       this.#begin(incarnation, floor)
-    } else if (sequence < sent.cursor) {
-      this.forget()
-      return "refused"
-    } else if (sent.incarnation === incarnation && sent.cursor > Math.max(this.cursor, floor))
-      return "refused"
-    else if (this.cursor < floor) this.#listener.onGap()
+    } else if (sent.incarnation === incarnation) {
+      if (sent.age !== this.#age) return "refused"
+      if (sequence < sent.from) {
+        this.forget()
+        return "refused"
+      }
+    }
+    if (this.#read < floor) this.#listener.onGap()
     this.#remember(this.cursor)
     this.noteRows(rows)
     this.#raiseFloor(floor)
     const isCut = rows.length / 2 >= sent.limit
     // One invalidation of many tags may have been cut in the middle: its sequence is asked for once more.
-    if (isCut) this.#moveCursor(Number(rows.at(-1)) - 1, false)
-    else this.#moveCursor(sequence, true)
+    if (isCut) this.#read = Math.max(this.#read, Number(rows.at(-1)) - 1)
+    else this.#moveCursor(sequence)
     return isCut ? "more" : "complete"
   }
 
@@ -191,7 +210,7 @@ export class Mirror {
     this.#note(members, point.sequence)
     if (this.cursor !== previous) return false
     this.#remember(previous)
-    this.#moveCursor(point.sequence, this.#isWhole)
+    this.#moveCursor(point.sequence)
     return true
   }
 
@@ -202,15 +221,16 @@ export class Mirror {
 
   #begin(incarnation: string | undefined, floor: number): void {
     this.incarnation = incarnation
+    this.#age++
     this.floor = floor
-    this.cursor = 0
+    this.cursor = floor
+    this.#read = floor
     this.newest = 0
     this.#tags.clear()
     this.#before.clear()
     this.#forgotten = 0
     this.#patterns.clear()
     this.#boundaries = []
-    this.#isWhole = false
     this.#listener.onGap()
   }
 
@@ -230,7 +250,9 @@ export class Mirror {
     for (const member of members) {
       const text = member.slice(1)
       if (member.startsWith("~")) {
-        if (this.#notePattern(text, at)) globs.push(text)
+        if (!this.#notePattern(text, at)) continue
+        if (patternOf(text) === anyKey) this.#listener.onGap()
+        else globs.push(text)
       } else if (this.#noteId(text, at)) ids.push(text)
     }
     if (ids.length === 0 && globs.length === 0) return
@@ -271,7 +293,7 @@ export class Mirror {
     }
     this.#patterns.delete(glob)
     this.#patterns.set(glob, {
-      pattern: known?.pattern ?? Pattern.makeUnsafe(glob),
+      pattern: known?.pattern ?? patternOf(glob),
       at,
       before: known?.at ?? 0
     })
@@ -279,18 +301,15 @@ export class Mirror {
   }
 
   #remember(boundary: number): void {
-    // Where a delta was cut, what was invalidated once more is not known to have been before: it lies beyond.
-    if (!this.#isWhole) return
     const last = this.#boundaries.at(-1)
     if (last !== undefined && last >= boundary) return
     this.#boundaries.push(boundary)
     if (this.#boundaries.length > historyLimit) this.#boundaries = this.#boundaries.slice(historyLimit / 2)
   }
 
-  #moveCursor(to: number, isWhole: boolean): void {
-    if (to < this.cursor) return
-    this.#isWhole = isWhole || (to === this.cursor && this.#isWhole)
-    this.cursor = to
+  #moveCursor(to: number): void {
+    if (to > this.cursor) this.cursor = to
+    if (to > this.#read) this.#read = to
   }
 
   /** What lies at or below the floor decides nothing any more. Tags lie in the order of their sequences. */
@@ -302,5 +321,16 @@ export class Mirror {
       this.#tags.delete(id)
     }
     for (const [glob, { at }] of this.#patterns) if (at <= floor) this.#patterns.delete(glob)
+  }
+}
+
+const anyKey: Pattern.Pattern = { glob: "*", matches: () => true }
+
+/** What is no pattern may have been meant to reach anything. */
+const patternOf = (glob: string): Pattern.Pattern => {
+  try {
+    return Pattern.makeUnsafe(glob)
+  } catch {
+    return anyKey
   }
 }

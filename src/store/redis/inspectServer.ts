@@ -36,7 +36,7 @@ export const inspectServer = async (redis: Redis, db: number): Promise<Inspectio
   if (info.status === "rejected" && !isReply(info.reason)) throw info.reason
   const facts = info.status === "fulfilled" ? factsOf(info.value) : new Map<string, string>()
   // First, because such a server does not know the other commands.
-  const refusal = refusalBy(facts)
+  const refusal = info.status === "fulfilled" && !facts.has("redis_version") ? notRedis : refusalBy(facts)
   if (refusal === undefined && selected.status === "rejected") throw selected.reason
   if (refusal === undefined && identified.status === "rejected") throw identified.reason
   const canIdentify =
@@ -81,6 +81,11 @@ const factsOf = (info: string): ReadonlyMap<string, string> =>
       return colon < 0 ? [] : [[line.slice(0, colon), line.slice(colon + 1)] as const]
     })
   )
+
+const notRedis: Refusal = {
+  found: "what it answers to INFO has no redis_version",
+  expected: `Redis ${oldest.join(".")} or later`
+}
 
 const refusalBy = (facts: ReadonlyMap<string, string>): Refusal | undefined => {
   if (facts.get("redis_mode") === "sentinel")

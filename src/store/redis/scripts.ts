@@ -49,22 +49,26 @@ local function begin(incarnation)
   redis.call('HSET', H, 'incarnation', incarnation, 'sequence', at, 'floor', at, 'server', server(), 'longest', 0, 'pattern', 0)
   redis.call('ZADD', T, incarnation, '!')
   redis.call('SET', N, incarnation .. ':' .. at)
-  return { incarnation, at, at }
+  return { incarnation, at, at, server(), '0', '0' }
 end
--- Incarnation, sequence and floor of the cell, which begins anew unless its parts belong together.
+-- Incarnation, sequence, floor, server, longest and pattern of the cell, which begins anew unless its parts belong
+-- together.
 local function open(incarnation)
-  local m = redis.pcall('HMGET', H, 'incarnation', 'sequence', 'floor', 'server')
+  local m = redis.pcall('HMGET', H, 'incarnation', 'sequence', 'floor', 'server', 'longest', 'pattern')
   if m.err or not m[1] or m[4] ~= server() then return begin(incarnation) end
+  for _, i in ipairs({ 2, 3, 5, 6 }) do
+    if not tonumber(m[i]) and not (i == 5 and m[i] == 'forever') then return begin(incarnation) end
+  end
   local own = redis.pcall('ZSCORE', T, '!')
   if type(own) ~= 'string' or num(own) ~= m[1] then return begin(incarnation) end
   local position = m[1] .. ':' .. m[2]
   if redis.pcall('GET', N) ~= position then redis.call('SET', N, position) end
   return m
 end
--- Who holds a lease; something else under its name is thrown away.
+-- Who holds a lease; something else under its name, which would not end by itself, is thrown away.
 local function holder(L)
   local held = redis.pcall('GET', L)
-  if type(held) == 'table' then redis.call('DEL', L) return false end
+  if held and (type(held) == 'table' or redis.call('PTTL', L) == -1) then redis.call('DEL', L) return false end
   return held
 end
 -- Gives a lease back, and wakes those who wait for it: they have marked it.
@@ -103,22 +107,25 @@ return { m[1], m[2], m[3], num(now()), redis.call('ZRANGE', T, '(' .. cursor, '+
    */
   judge: `
 local m = open(ARGV[1])
-local pattern = tonumber(redis.call('HGET', H, 'pattern'))
+local floor, pattern = tonumber(m[3]), tonumber(m[6])
+-- Where an entry began, if it is fresh. Throws for what is no entry.
+local function judge(E, key)
+  local head = redis.call('GETRANGE', E, 0, 4095)
+  local header = cjson.decode(string.sub(head, 1, string.find(head, '\\n', 1, true) - 1))
+  local startedAt, tags = header[3], header[11]
+  if header[2] ~= m[1] or startedAt < floor or startedAt < pattern or #tags > 900 then return nil end
+  local members = { key }
+  for j = 1, #tags do members[j + 1] = ':' .. tags[j] end
+  local scores = redis.call('ZMSCORE', T, unpack(members))
+  for j = 1, #scores do
+    if scores[j] and tonumber(scores[j]) > startedAt then return nil end
+  end
+  return startedAt
+end
 local out = {}
 for i = 4, #KEYS do
-  local head = redis.pcall('GETRANGE', KEYS[i], 0, 4095)
-  local last = type(head) == 'string' and string.find(head, '\n', 1, true)
-  local isJson, header = pcall(cjson.decode, last and string.sub(head, 1, last - 1) or '')
-  out[i - 3] = ''
-  if isJson and type(header) == 'table' and header[2] == m[1] and type(header[11]) == 'table' then
-    local startedAt = header[3]
-    local members = { ARGV[i - 2] }
-    for j = 1, #header[11] do members[j + 1] = ':' .. header[11][j] end
-    local fresh = startedAt >= tonumber(m[3]) and pattern <= startedAt and #members < 1000
-    local scores = fresh and redis.call('ZMSCORE', T, unpack(members)) or {}
-    for j = 1, #scores do fresh = fresh and not (scores[j] and tonumber(scores[j]) > startedAt) end
-    if fresh then out[i - 3] = m[1] .. ':' .. num(startedAt) end
-  end
+  local isEntry, startedAt = pcall(judge, KEYS[i], ARGV[i - 2])
+  out[i - 3] = isEntry and startedAt and m[1] .. ':' .. num(startedAt) or ''
 end
 return out`,
 
@@ -150,8 +157,7 @@ return out`,
    */
   store: `
 local m = open(ARGV[1])
-local state = redis.call('HMGET', H, 'longest', 'pattern')
-local longest, pattern = state[1], tonumber(state[2])
+local longest, pattern = m[5], tonumber(m[6])
 local out = {}
 local a = 3
 for i = 4, #KEYS, 2 do
@@ -172,7 +178,7 @@ for i = 4, #KEYS, 2 do
   out[#out + 1] = verdict
   a = a + 7 + count
 end
-if longest ~= state[1] then redis.call('HSET', H, 'longest', longest) end
+if longest ~= m[5] then redis.call('HSET', H, 'longest', longest) end
 return out`,
 
   /**
@@ -188,7 +194,7 @@ local checked = 0
 if ARGV[5] ~= '' then
   local startedAt = tonumber(ARGV[6])
   if ARGV[5] ~= m[1] or startedAt < tonumber(m[3]) or startedAt > tonumber(m[2]) or overtaken(startedAt, 8, 7 + count)
-    or tonumber(redis.call('HGET', H, 'pattern')) > startedAt then checked = 1 end
+    or tonumber(m[6]) > startedAt then checked = 1 end
 end
 local time = now()
 local n = num(math.max(m[2] + 1, time))
@@ -204,7 +210,7 @@ for i = 8 + count, #ARGV, 1000 do
 end
 -- The oldest rows go: those too many, and those that no entry can be older than.
 local rows = redis.call('ZCARD', T) - 1
-local cap, longest = tonumber(ARGV[2]), redis.call('HGET', H, 'longest')
+local cap, longest = tonumber(ARGV[2]), m[5]
 local drop = rows > cap and rows - cap + math.min(math.floor(cap / 16), 500) or 0
 if longest ~= 'forever' then
   local aged = redis.call('ZCOUNT', T, '(' .. m[1], num(time - longest * 1000 - ${slack}))
