@@ -13,7 +13,11 @@ export default defineConfig(({ mode }) => ({
       { extends: true, test: { name: "with the shortcut" } },
       {
         extends: true,
-        test: { name: "without", setupFiles: ["test/support/withoutShortcut.ts"], exclude: ["test/docs/**"] }
+        test: {
+          name: "without",
+          setupFiles: ["test/support/withoutShortcut.ts"],
+          exclude: ["test/docs/**", "test/checker/**"]
+        }
       }
     ]
   }

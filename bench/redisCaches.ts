@@ -44,6 +44,14 @@ export class RowsNode extends Node.Class<RowsNode>()("rows", {
   tags: firstTags
 }) {}
 
+/** 1 KB of rows with five tags, asked for by a number alone. */
+export class PageNode extends Node.Class<PageNode>()("page", {
+  key: { id: Schema.Int },
+  value: Rows,
+  timeToLive: "1 hour",
+  tags: () => firstTags({ tags: 5 })
+}) {}
+
 /** One text. */
 export const Text = Schema.Struct({ id: Schema.Int, text: Schema.String })
 
@@ -58,7 +66,7 @@ export class TextNode extends Node.Class<TextNode>()("text", {
 /** An answer of about so many bytes of JSON. */
 export const rowsOf = (id: number, bytes: number): typeof Rows.Type => ({
   id,
-  rows: Array.from({ length: Math.max(1, Math.floor((bytes - 15) / 93)) }, (_, i) => ({
+  rows: Array.from({ length: Math.round((bytes - 17) / 88) }, (_, i) => ({
     id: 10_000 + i,
     title: `A book about the number ${10_000 + i}`,
     author: `Somebody ${id % 10}`,

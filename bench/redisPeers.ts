@@ -193,10 +193,7 @@ const bentoPeer = (
   forgetTag: (tag) => bento.deleteByTag({ tags: [tag] })
 })
 
-const managerPeer = (
-  manager: ReturnType<typeof createManager>,
-  lookUp: Source["lookUp"]
-): RedisPeer => ({
+const managerPeer = (manager: ReturnType<typeof createManager>, lookUp: Source["lookUp"]): RedisPeer => ({
   name: "cache-manager",
   get: (key) => manager.wrap(key, () => lookUp(key)),
   forget: (key) => manager.del(key),
@@ -239,10 +236,11 @@ const persisted = async (
   const { cache, store } = await runtime.runPromise(
     Effect.gen(function* () {
       const options = { storeId: `${space}:effect`, timeToLive: () => "1 hour" as Duration.Input }
-      const cache = yield* PersistedCache.make(
-        ({ key }: Question) => Effect.promise(() => lookUp(key)),
-        { ...options, inMemoryCapacity: capacity, inMemoryTTL: () => inMemoryTTL }
-      )
+      const cache = yield* PersistedCache.make(({ key }: Question) => Effect.promise(() => lookUp(key)), {
+        ...options,
+        inMemoryCapacity: capacity,
+        inMemoryTTL: () => inMemoryTTL
+      })
       const store = yield* (yield* Persistence.Persistence).make(options)
       return { cache, store }
     }).pipe(Effect.provideService(Scope.Scope, Scope.makeUnsafe()))

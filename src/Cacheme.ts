@@ -338,7 +338,9 @@ const make = Effect.fnUntraced(function* (
           ? { _tag: "InTransaction", because: hidden }
           : fresh?.exit === absence
             ? { _tag: "NoAnswer" }
-            : yield* store.explain(node)
+            : looked?.held?.miss === "unreadable"
+              ? { _tag: "Unreadable" }
+              : yield* store.explain(node)
     const key = definition.id(node)
     const answered = reason._tag === "Fresh" || stale.atOnce > 0
     const failedRefreshes = refreshes.failures(flightKey(node))

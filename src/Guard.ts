@@ -86,6 +86,7 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
           wanted.map((): Acquired => ({ _tag: "Fill", fill: unfilled }))
         )
       ),
+    lease: shared.lease,
     listen: (tell) => shared.listen(tell),
     nameOf: (node) => shared.nameOf(node),
     status: shared.status

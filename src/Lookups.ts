@@ -138,7 +138,9 @@ export class Lookups {
 
   /** Lands a flight with an answer that was there all the same. */
   #landFound(flight: Flight, found: Found): void {
-    this.#land(flight, { exit: found.exit, isAnswer: true, isSound: true, ids: found.ids() })
+    // Another process may have invalidated it since it was read: it is for those who were there before.
+    const isSound = this.store.shared === undefined
+    this.#land(flight, { exit: found.exit, isAnswer: true, isSound, ids: found.ids() })
   }
 
   #lookUpMissing(
@@ -154,7 +156,9 @@ export class Lookups {
         policy,
         clock
       )
-      const herd = new Herd(Node.herd(missing[0]!.node))
+      const isNested = (yield* CurrentCrew) !== undefined
+      const patience = isNested ? (this.store.shared?.lease ?? Infinity) : Infinity
+      const herd = new Herd(Node.herd(missing[0]!.node), patience, clock)
       let left: ReadonlyArray<Ready> = yield* Effect.forEach(missing, (departure) =>
         Effect.map(this.appraiser.declaredIds(departure.node, policy), (declared) => ({
           ...departure,
@@ -489,8 +493,17 @@ class Herd {
   isOver = false
   #step: Effect.Effect<unknown, unknown> | undefined
   readonly #schedule: Schedule.Schedule<unknown>
-  constructor(schedule: Schedule.Schedule<unknown>) {
+  readonly #clock: Clock.Clock
+  readonly #endsAt: number
+
+  /**
+   * Waits for so many milliseconds in all. A lookup that is made for another one may be waited for, in the end, by the
+   * process that it waits for, where batches are in it; so it does not wait for ever.
+   */
+  constructor(schedule: Schedule.Schedule<unknown>, patience: number, clock: Clock.Clock) {
     this.#schedule = schedule
+    this.#clock = clock
+    this.#endsAt = clock.currentTimeMillisUnsafe() + patience
   }
 
   wait(waiting: ReadonlyArray<Waiting>): Effect.Effect<void> {
@@ -508,7 +521,7 @@ class Herd {
         Effect.as(woken, false),
         Effect.matchCause(this.#step, { onSuccess: () => false, onFailure: () => true })
       )
-      this.isOver = isOver
+      this.isOver = isOver || this.#clock.currentTimeMillisUnsafe() >= this.#endsAt
     })
   }
 }

@@ -102,6 +102,8 @@ export interface Shared {
   readonly look: (nodes: ReadonlyArray<Any>, now: Now) => Effect.Effect<ReadonlyArray<Looked>>
   /** Begins lookups, each on behalf of all processes, in one round trip. */
   readonly acquire: (wanted: ReadonlyArray<Wanted>, now: Now) => Effect.Effect<ReadonlyArray<Acquired>>
+  /** How long a lookup is waited for whose process has died, in milliseconds. */
+  readonly lease: number
   /** Tells of every invalidation that another process has applied; the returned function ends that. */
   readonly listen: (tell: (invalidation: Invalidation) => void) => () => void
   /** The name under which it keeps a key's entry. */

@@ -183,6 +183,12 @@ class Slot extends Item implements Found {
   get hash(): number {
     return Hash.string(this.id)
   }
+  /** What it holds now, for who will use it later: by then it may hold something else. */
+  taken(): Found {
+    const { exit, value, eras, expiresAt, took } = this
+    const ids = () => [this.id, ...eras.map((era) => era.cell.id)]
+    return { exit, value, ids, expiresAt, took }
+  }
   ids(): ReadonlyArray<string> {
     return [this.id, ...this.eras.map((era) => era.cell.id)]
   }

@@ -143,4 +143,7 @@ const tellSabotage = async (name: string, options: CheckOptions): Promise<boolea
   return violations > 0
 }
 
+// Its servers end with it.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
+
 process.exitCode = (await main()) ? 0 : 1

@@ -128,29 +128,14 @@ describe("Deploy", () => {
         const bad = spoil(bytes!)
         assert.isFalse(bad.equals(bytes!))
         yield* Effect.promise(() => redis.set(storedAs, bad))
+        const { reason, answered, message } = yield* b(Cacheme.explain(node))
+        assert.deepStrictEqual([reason._tag, answered], ["Unreadable", false], message)
         assert.isTrue(Option.isNone(yield* b(Cacheme.peek(node))))
         assert.strictEqual((yield* b(ask("good"))).title, "good")
         assert.deepInclude((yield* statsOf(b)).missesBy, { unreadable: 1, absent: 0 })
         for (const process of [b, c]) assert.strictEqual((yield* process(ask("other"))).title, "good")
       })
     )
-
-  for (const [what, spoil] of Object.entries(spoilt))
-    for (const kind of sharedStores) {
-      const test = what.startsWith("a payload") ? it.effect.fails : it.effect
-      test(`${what} under an entry's name is explained (${kind})`, () =>
-        Effect.gen(function* () {
-          const [a, b] = yield* startProcesses(kind)
-          const redis = yield* rawClient
-          const node = new Old({ id: 1 })
-          yield* a(Effect.succeed({ id: 1, title: "abc" }).pipe(Cacheme.memoize(node)))
-          const { storedAs } = yield* a(Cacheme.explain(node))
-          const bytes = yield* Effect.promise(() => redis.getBuffer(storedAs))
-          yield* Effect.promise(() => redis.set(storedAs, spoil(bytes!)))
-          const { reason, answered, message } = yield* b(Cacheme.explain(node))
-          assert.deepStrictEqual([reason._tag, answered], ["Unreadable", false], message)
-        }).pipe(Effect.scoped))
-    }
 
   each("something that is no text under an entry's name is replaced", (kind) =>
     Effect.gen(function* () {

@@ -170,7 +170,7 @@ describe("ReadYourWrites", () => {
   }
 
   for (const kind of sharedStores) {
-    it.effect(`in processes that share a cache (${kind})`, () =>
+    it.live(`in processes that share a cache (${kind})`, () =>
       Effect.scoped(
         Effect.gen(function* () {
           const { run, url = "" } = yield* databases[1].make()

@@ -142,6 +142,8 @@ describe("Redis goes away while reads run", () => {
   ] as ReadonlyArray<readonly [string, Harm, Harm]>) {
     it.live(`${harm}: no read fails, three pay a deadline, the others nothing; it heals by itself`, () =>
       Effect.gen(function* () {
+        // So long that a busy machine is not taken for it.
+        const deadline = 300
         const redis = yield* aRedis()
         const proxy = yield* aProxy(redis)
         const cache = yield* aProcess("validated", { url: proxy.url, deadline })
@@ -164,7 +166,7 @@ describe("Redis goes away while reads run", () => {
         const waited = reads.filter((ms) => ms > deadline * 0.9)
         // One read may pay for its look and for its lease.
         assert.isAtMost(waited.length, 3)
-        assert.isAtMost(took, 3 * deadline + 700)
+        assert.isAtMost(took, 3 * deadline + 2000)
         assert.strictEqual((yield* statusOf(cache)).state, "down")
         yield* Effect.promise(() => heal({ redis, proxy }))
         yield* isUp(cache)
@@ -193,7 +195,7 @@ describe("Redis goes away while reads run", () => {
         )
       )
       // The look and the lease, and once more for those who joined a flight.
-      assert.isAtMost(took, 4 * deadline + 700)
+      assert.isAtMost(took, 4 * deadline + 2000)
       proxy.resume()
       yield* isUp(cache)
     })
@@ -226,7 +228,7 @@ describe.concurrent("leases that Redis was to keep while it was away", () => {
     Effect.gen(function* () {
       const redis = yield* aRedis()
       const proxy = yield* aProxy(redis)
-      const cache = yield* aProcess("redis", { url: proxy.url, deadline, lease: "2 seconds" })
+      const cache = yield* aProcess("redis", { url: proxy.url, deadline, lease: "3 seconds" })
       const other = yield* aProcess("redis", { url: redis.url, deadline: "2 seconds" })
       const truth = new Truth()
       yield* isHit(truth, cache, 1)
@@ -246,7 +248,7 @@ describe.concurrent("leases that Redis was to keep while it was away", () => {
     Effect.gen(function* () {
       const redis = yield* aRedis()
       const proxy = yield* aProxy(redis)
-      const cache = yield* aProcess("redis", { url: proxy.url, deadline, lease: "2 seconds" })
+      const cache = yield* aProcess("redis", { url: proxy.url, deadline, lease: "3 seconds" })
       const other = yield* aProcess("redis", { url: redis.url, deadline: "2 seconds" })
       const truth = new Truth()
       const goOn = yield* Deferred.make<void>()
@@ -290,7 +292,7 @@ describe("invalidations while Redis is away", () => {
 
         yield* Effect.promise(proxy.refuse)
         const [report, took] = yield* timed(writer.run(truth.write(1)))
-        assert.isBelow(took, 3 * deadline + 500)
+        assert.isBelow(took, 3 * deadline + 1000)
         assert.deepInclude(report, { position: undefined, pending: 1 })
         assert.isAbove((yield* statusOf(writer)).pending, 0)
         assert.match(
@@ -437,7 +439,7 @@ describe("closing while Redis is away", () => {
         const reading = yield* fork(cache.run(truth.read(2)))
         const writing = yield* fork(Effect.exit(cache.run(truth.write(1))))
         const [, took] = yield* timed(cache.close)
-        assert.isBelow(took, 4 * deadline + 700)
+        assert.isBelow(took, 4 * deadline + 2000)
         yield* Fiber.await(reading)
         yield* Fiber.await(writing)
         yield* until(

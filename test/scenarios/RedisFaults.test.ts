@@ -9,6 +9,7 @@ import {
   aProxy,
   aRedis,
   aServerThatSays,
+  isDown,
   isHit,
   isUp,
   Item,
@@ -88,6 +89,8 @@ describe.concurrent("Redis loses what it held", () => {
       Effect.gen(function* () {
         const { redis, cache, other, truth } = yield* aScene(kind)
         yield* cache.run(truth.write(1))
+        yield* Effect.promise(redis.kill)
+        yield* Effect.forEach([cache, other], isDown)
         yield* Effect.promise(redis.restart)
         yield* settled(cache, other)
         yield* bound
@@ -319,7 +322,7 @@ describe.concurrent("Redis answers nonsense", () => {
           subscribe: "-ERR not here\r\n"
         }
         const url = yield* aServerThatSays((command) => sound[command] ?? reply)
-        const cache = yield* aProcess("validated", { url, deadline: 250, connectTimeout: "200 millis" })
+        const cache = yield* aProcess("validated", { url, deadline: 250, connectTimeout: "5 seconds" })
         const truth = new Truth()
         const readInTime = Effect.timeout(cache.run(truth.read(1)), "1 second")
         for (let i = 0; i < 3; i++) assert.strictEqual(yield* readInTime, 0)
@@ -331,7 +334,7 @@ describe.concurrent("Redis answers nonsense", () => {
   it.live("a server that is no Redis keeps the program from starting, or is away", () =>
     Effect.gen(function* () {
       const url = yield* aServerThatSays((command) => (command === "ping" ? "+PONG\r\n" : "+OK\r\n"))
-      const error = yield* Effect.flip(aProcess("validated", { url, deadline, connectTimeout: "1 second" }))
+      const error = yield* Effect.flip(aProcess("validated", { url, deadline, connectTimeout: "5 seconds" }))
       assert.match(
         error.message,
         /Redis at .* cannot be used: .*no redis_version; expected Redis 6.2 or later/

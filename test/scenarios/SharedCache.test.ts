@@ -329,7 +329,7 @@ describe("SharedCache", () => {
           })
           let runs = 0
           const asks = [new Fast(), new Sure(), new Either()].map((node) =>
-            Effect.sync(() => ++runs).pipe(Cacheme.memoize(node as Either))
+            Effect.sync(() => ++runs).pipe(Cacheme.memoize(node))
           )
           for (const ask of asks) yield* a(ask)
           for (const ask of asks) yield* a(ask)

@@ -26,7 +26,7 @@ export const startProcess = (
     Layer.build(Cacheme.layer({ ...cache, prefix: store.prefix }).pipe(Layer.provide(layerOf(kind, store)))),
     (context): Process =>
       (self) =>
-        Effect.provideContext(self, context) as never
+        Effect.provideContext(self, context)
   ).pipe(Effect.orDie)
 
 /** Starts four processes under a prefix that nobody else has; who needs fewer takes fewer. */

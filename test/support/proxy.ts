@@ -27,6 +27,8 @@ export interface RunningProxy {
   /** Requests reach the server, its replies stay here until `releaseReplies`; a `cut` loses them. */
   readonly holdReplies: () => void
   readonly releaseReplies: () => void
+  /** The replies that have arrived here and wait. */
+  readonly heldReplies: () => string
   /** Ends it for good. */
   readonly stop: () => Promise<void>
 }
@@ -69,6 +71,7 @@ export const startProxy = async (targetPort: number): Promise<RunningProxy> => {
     releaseRequests: () => hold({ holdsRequests: false }),
     holdReplies: () => hold({ holdsReplies: true }),
     releaseReplies: () => hold({ holdsReplies: false }),
+    heldReplies: () => Array.from(open, (connection) => connection.heldReplies).join(""),
     stop: refuse
   }
 }
@@ -110,6 +113,10 @@ class Connection {
     })
   }
 
+  get heldReplies(): string {
+    return this.#replies.held
+  }
+
   /** Passes on what may pass now. */
   pass(): void {
     this.#requests.pass()
@@ -140,6 +147,11 @@ class Pipe {
     }
     from.on("data", take)
     from.once("end", () => take())
+  }
+
+  /** The text of what waits. */
+  get held(): string {
+    return this.#waiting.map(({ data }) => data?.toString() ?? "").join("")
   }
 
   pass(): void {

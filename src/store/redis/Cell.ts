@@ -38,6 +38,8 @@ export interface Lease {
 export interface Acquiring extends Lease {
   readonly entry: string
   readonly key: string
+  /** The ids that the answer will rest on, as far as they are known. */
+  readonly known: ReadonlyArray<string>
 }
 
 /** A lease that was asked for, the point at which a lookup begins now, and what was stored after that. */
@@ -121,6 +123,14 @@ interface Waiting<A, B> {
   readonly reject: (error: unknown) => void
 }
 
+/** Now, by both clocks, in milliseconds. */
+interface Moment {
+  readonly monotonic: number
+  readonly wall: number
+}
+
+const moment = (): Moment => ({ monotonic: performance.now(), wall: Date.now() })
+
 /** An entry by its name, and the key that it is of. */
 interface Entry {
   readonly entry: string
@@ -140,8 +150,8 @@ export class Cell {
   readonly mirror: Mirror
   /** The server's clock less this machine's, in milliseconds; 0 while they differ by less than a second. */
   skew = 0
-  /** When the mirror was last known to lack nothing, by the monotonic clock, counted from before that was asked. */
-  coveredAt = -Infinity
+  /** When the mirror was last known to lack nothing, counted from before that was asked. */
+  #coveredAt: Moment = { monotonic: -Infinity, wall: -Infinity }
   readonly link: Link
   readonly options: CellOptions
   /** The connection under which the mirror was last verified, and when that was asked for. */
@@ -169,7 +179,9 @@ export class Cell {
 
   /** True when the mirror was known to lack nothing so many milliseconds ago or less, over this connection. */
   isCoveredWithin(milliseconds: number): boolean {
-    return performance.now() - this.coveredAt < milliseconds
+    // A machine that sleeps stops its monotonic clock; the other one may be set.
+    const { monotonic, wall } = this.#coveredAt
+    return performance.now() - monotonic < milliseconds && Date.now() - wall < milliseconds
   }
 
   // ------------------------------------------------------------------------------------------------------- reading
@@ -251,7 +263,7 @@ export class Cell {
     try {
       for (let attempt = 0; attempt < 6; attempt++) {
         const { epoch } = this.link
-        const askedAt = performance.now()
+        const askedAt = moment()
         const asked = this.link.run(ask)
         // Behind the reads, so that its reply covers their position.
         const delta = this.#ahead > oftenAhead ? this.#syncOnce(rowsAtOnce) : undefined
@@ -261,7 +273,7 @@ export class Cell {
         this.#noteAhead(point)
         if (delta !== undefined && !this.isCurrent(point, epoch)) await delta
         if (this.isCurrent(point, epoch) || (await this.#cover(point, epoch, startedAt))) {
-          if (askedAt > this.coveredAt) this.coveredAt = askedAt
+          this.#noteCovered(askedAt)
           return values
         }
         if (performance.now() - startedAt > this.options.patience) return undefined
@@ -344,7 +356,7 @@ export class Cell {
 
   async #syncOnce(limit: number): Promise<"complete" | "more" | "refused"> {
     const { epoch } = this.link
-    const sentAt = performance.now()
+    const sentAt = moment()
     const sent = this.mirror.asking(limit)
     const [incarnation, sequence, floor, time, rows] = await this.#run<
       [string, string, string, string, Array<string>]
@@ -355,15 +367,20 @@ export class Cell {
       sequence: Number(sequence),
       floor: Number(floor),
       rows,
+      time: Number(time),
       sent
     })
     if (outcome === "complete") {
       this.#epoch = epoch
-      if (sentAt > this.#verifiedAt) this.#verifiedAt = sentAt
-      if (sentAt > this.coveredAt) this.coveredAt = sentAt
+      this.#verifiedAt = Math.max(this.#verifiedAt, sentAt.monotonic)
+      this.#noteCovered(sentAt)
       this.#compareClocks(Number(time) / 1000)
     }
     return outcome
+  }
+
+  #noteCovered(since: Moment): void {
+    if (since.monotonic > this.#coveredAt.monotonic) this.#coveredAt = since
   }
 
   #compareClocks(serverTime: number): void {
@@ -404,7 +421,15 @@ export class Cell {
       const acquiring = this.#run<Array<string | number>>(
         "acquire",
         part.map(({ item }) => item.lease),
-        [newIncarnation(), this.options.lease, ...part.map(({ item }) => item.token)]
+        [
+          newIncarnation(),
+          this.options.lease,
+          ...part.flatMap(({ item: { token, known } }) => [
+            token,
+            known.length,
+            ...known.map((id) => `:${id}`)
+          ])
+        ]
       )
       // Right behind: what somebody has stored before the lease was had is seen, and nobody looks it up again.
       const reading = this.#answers(

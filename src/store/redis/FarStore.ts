@@ -131,6 +131,8 @@ export const make = (settings: FarSettings): Effect.Effect<Store["Service"], Cac
       onSubscribed: () => {}
     })
     const made = (store = new FarStore(settings, link, yield* Clock.Clock, Effect.runForkWith(context)))
+    // Before the link closes.
+    yield* Effect.addFinalizer(() => Effect.promise(() => made.close()))
     if (link.isUp) yield* Effect.promise(() => made.start())
     const background = [made.deliveries, made.renewals, ...(settings.near ? [made.validations] : [])]
     for (const fiber of background)
@@ -204,6 +206,7 @@ class FarFill implements Fill {
 class FarStore implements Shared {
   readonly label: string
   readonly shared: Shared = this
+  readonly lease: number
   /** How many invalidations this process has begun. */
   invalidations = 0
   readonly #settings: FarSettings
@@ -234,6 +237,7 @@ class FarStore implements Shared {
   ) {
     const { names, near, redis } = settings
     this.#settings = settings
+    this.lease = settings.lease
     this.#link = link
     this.#names = names
     this.#near = near?.memory
@@ -313,7 +317,7 @@ class FarStore implements Shared {
       if (!isCovered) return settle(away)
       const found = near.peek(node, now)
       if (found === undefined) this.#readFar(cell, node, now, settle)
-      else settle({ found })
+      else settle({ found: found.taken() })
     })
   }
 
@@ -493,7 +497,10 @@ class FarStore implements Shared {
     const cell = this.cellOf(key)
     const entry = this.#names.entry(definition, key)
     const mine: Lease = { lease: this.#names.lease(definition, key), token: this.#newToken() }
-    const acquired = await cell.acquire({ ...mine, entry, key }).catch(() => undefined)
+    // Before it is asked for: it may be given back before the answer is here.
+    const waking = this.#hearRelease(mine.lease)
+    const acquired = await cell.acquire({ ...mine, entry, key, known }).catch(() => undefined)
+    if (acquired === undefined || acquired.isHeld || isImpatient) waking.forget()
     if (acquired === undefined) return fill(undefined, undefined)
     const { point, isHeld, answer, fresh } = acquired
     if (isHeld) this.#leases.set(mine.lease, mine.token)
@@ -501,27 +508,36 @@ class FarStore implements Shared {
     const { found } = Effect.isEffect(judged) ? await Effect.runPromise(judged) : judged
     if (found !== undefined && accepts(found)) {
       if (isHeld) this.giveBack(mine)
+      waking.forget()
       return { _tag: "Found", found }
     }
     if (isHeld || isImpatient) return fill(point, isHeld ? mine : undefined)
-    return { _tag: "Elsewhere", woken: this.#woken(mine.lease) }
+    return { _tag: "Elsewhere", woken: waking.woken }
   }
 
   #newToken(): string {
     return `${this.#origin}.${(++this.#tokens).toString(36)}`
   }
 
-  /** Ends when a lease is heard to have been given back. */
-  #woken(lease: string): Effect.Effect<void> {
-    return Effect.callback((resume) => {
-      const wake = () => resume(Effect.void)
-      const others = this.#sleepers.get(lease) ?? new Set()
-      this.#sleepers.set(lease, others.add(wake))
-      return Effect.sync(() => {
-        others.delete(wake)
-        if (others.size === 0 && this.#sleepers.get(lease) === others) this.#sleepers.delete(lease)
-      })
-    })
+  /** Hears from now on that a lease is given back. */
+  #hearRelease(lease: string): { readonly woken: Effect.Effect<void>; readonly forget: () => void } {
+    const heard = Latch.makeUnsafe(false)
+    const wake = () => heard.openUnsafe()
+    const others = this.#sleepers.get(lease) ?? new Set()
+    this.#sleepers.set(lease, others.add(wake))
+    const forget = () => {
+      others.delete(wake)
+      if (others.size === 0 && this.#sleepers.get(lease) === others) this.#sleepers.delete(lease)
+    }
+    return { woken: Effect.ensuring(heard.await, Effect.sync(forget)), forget }
+  }
+
+  /** Gives back what it holds, and waits until Redis has heard of it. */
+  async close(): Promise<void> {
+    for (const [lease, token] of this.#leases) this.giveBack({ lease, token })
+    // What is given back in one turn travels together, and before this.
+    await Promise.resolve()
+    await this.#link.run((redis) => redis.ping()).catch(() => {})
   }
 
   /** Gives a lease back that no answer came to. */

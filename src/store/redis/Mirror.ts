@@ -39,6 +39,8 @@ export interface Delta extends Point {
   readonly floor: number
   /** Members of the log and their sequences in turn, ascending: `:` before an id, `~` before a pattern. */
   readonly rows: ReadonlyArray<string>
+  /** The server's time when it answered, in microseconds since the epoch. */
+  readonly time: number
   /** What the sync knew when it was sent, and the most rows that it allowed. */
   readonly sent: Asking
 }
@@ -181,7 +183,7 @@ export class Mirror {
    * everything was forgotten, or the cell has gone back.
    */
   apply(delta: Delta): "complete" | "more" | "refused" {
-    const { incarnation, sequence, floor, rows, sent } = delta
+    const { incarnation, sequence, floor, rows, time, sent } = delta
     if (incarnation !== this.incarnation) {
       if (this.incarnation !== sent.incarnation) return "refused"
       this.#begin(incarnation, floor)
@@ -199,7 +201,11 @@ export class Mirror {
     const isCut = rows.length / 2 >= sent.limit
     // One invalidation of many tags may have been cut in the middle: its sequence is asked for once more.
     if (isCut) this.#read = Math.max(this.#read, Number(rows.at(-1)) - 1)
-    else this.#moveCursor(sequence)
+    else {
+      this.#moveCursor(sequence)
+      // Nothing but that was invalidated until the server answered.
+      this.#remember(time)
+    }
     return isCut ? "more" : "complete"
   }
 
@@ -209,7 +215,8 @@ export class Mirror {
     if (this.cursor >= point.sequence) return true
     this.#note(members, point.sequence)
     if (this.cursor !== previous) return false
-    this.#remember(previous)
+    // Nothing was invalidated between the two.
+    this.#remember(point.sequence - 1)
     this.#moveCursor(point.sequence)
     return true
   }

@@ -71,12 +71,14 @@ local function holder(L)
   if held and (type(held) == 'table' or redis.call('PTTL', L) == -1) then redis.call('DEL', L) return false end
   return held
 end
+-- A lease is a token, the position at which its lookup began, and a mark if somebody waits for it.
+local function isOf(held, token) return string.sub(held, 1, #token + 1) == token .. '@' end
 -- Gives a lease back, and wakes those who wait for it: they have marked it.
 local function release(L, token, channel)
   local held = holder(L)
-  if held ~= token and held ~= token .. '+' then return end
+  if not held or not isOf(held, token) then return end
   redis.call('DEL', L)
-  if held ~= token then redis.call('PUBLISH', channel, 'released\\n' .. L) end
+  if string.sub(held, -1) == '+' then redis.call('PUBLISH', channel, 'released\\n' .. L) end
 end
 -- True when one of the members ARGV[first..last] was invalidated after a sequence.
 local function overtaken(after, first, last)
@@ -137,15 +139,24 @@ return out`,
   acquire: `
 local m = open(ARGV[1])
 local out = { m[1], m[2] }
+local a = 3
 for i = 4, #KEYS do
-  local held = holder(KEYS[i])
+  local held, count = holder(KEYS[i]), tonumber(ARGV[a + 1])
+  local incarnation, startedAt
+  if held then incarnation, startedAt = string.match(held, '@(%d+):(%d+)') end
+  local value = ARGV[a] .. '@' .. m[1] .. ':' .. m[2]
   if not held then
-    redis.call('SET', KEYS[i], ARGV[i - 1], 'PX', ARGV[2])
+    redis.call('SET', KEYS[i], value, 'PX', ARGV[2])
+    out[#out + 1] = 1
+  elseif incarnation ~= m[1] or overtaken(tonumber(startedAt), a + 2, a + 1 + count) then
+    -- Its answer cannot be stored any more. Those who wait are woken by this one's end.
+    redis.call('SET', KEYS[i], string.sub(held, -1) == '+' and value .. '+' or value, 'PX', ARGV[2])
     out[#out + 1] = 1
   else
     if string.sub(held, -1) ~= '+' then redis.call('APPEND', KEYS[i], '+') end
     out[#out + 1] = 0
   end
+  a = a + 2 + count
 end
 return out`,
 
@@ -234,7 +245,7 @@ return { m[1], m[2], n, rows - drop, checked }`,
 local kept = 0
 for i = 4, #KEYS do
   local held = holder(KEYS[i])
-  if held == ARGV[i - 2] or held == ARGV[i - 2] .. '+' then kept = kept + redis.call('PEXPIRE', KEYS[i], ARGV[1]) end
+  if held and isOf(held, ARGV[i - 2]) then kept = kept + redis.call('PEXPIRE', KEYS[i], ARGV[1]) end
 end
 return kept`,
 

@@ -218,7 +218,7 @@ describe("invalidate", () => {
     assert.strictEqual(second.previous, first.sequence)
     assert.isAbove(second.sequence, first.sequence)
     assert.deepStrictEqual([first.rows, second.rows], [2, 3])
-    const log = await redis.zrange(keys.log, 0, -1, "WITHSCORES")
+    const log = await redis.zrange(keys.log, "0", "-1", "WITHSCORES")
     assert.deepStrictEqual(log.slice(2), [
       ":#a",
       String(first.sequence),
