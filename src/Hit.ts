@@ -99,7 +99,7 @@ export const make = (
   return (node, lookup) => new Answer(node, lookup) as any
 }
 
-/** An iterator that is done. What is the same for all is not in each. */
+/** An iterator that is done. */
 class Done {
   readonly done = true
   readonly value: unknown
