@@ -108,28 +108,6 @@ const page = (): string => {
 
 What a read costs, beside other caches in the same run. Times belong to a machine; ratios much less so. This page is written by \`npm run bench\`, which measures the subjects of a table in turns, and shows the median of the rounds and the middle half of them.
 
-## What a hit is made of
-
-The tables of W1 have rows that say where the time of a hit goes.
-
-- **The clock.** A hit on a hot key spends a third to a half of its time on one reading of the clock: compare the row
-  without a time to live, which reads none. A clock that is read once a millisecond would give most of that back, and
-  time would stand still while a program computes. There is no such clock here; a node whose entries live
-  until they are invalidated (\`timeToLive: "Infinity"\`) reads none, and is exact.
-- **Memory.** With 10,000 entries, each as likely, a read waits for the bucket of the Map, for the entry (its value, its
-  time and its count lie side by side), and for what the program's own young objects have pushed out of the processor's
-  cache: the key, its fields, the effect and the iterator are about 160 bytes a read. These rows move most with what else
-  runs on the machine.
-- **What is made before anybody knows that it is not needed.** Piped, that is the lookup's effect, the closures, and the
-  arguments of \`pipe\`; \`Cacheme.fn\` makes the key and one small object.
-- **Many kinds of keys.** Where a program has a dozen node classes, V8 looks up properties that it otherwise knows the
-  places of: the row with one node of many.
-- **Fairness.** Each 128th hit by \`yield*\` takes a turn of the run loop, where fibers are interrupted and let others run.
-
-\`getAll\` pays for each key what a hit does, but the clock, and makes an Option. In a herd, each caller is a fiber that
-is suspended and resumed: compare the row with the Deferred. The caches of Promises are set up as their documentation
-recommends; bentocache is there with tags and without.
-
 ${all.join("\n")}`
 }
 
