@@ -2,6 +2,7 @@
  * One way to measure for every subject: rounds that are interleaved, so that what disturbs the machine disturbs all of
  * them; medians and spread, and ratios to one of them, because times belong to a machine and ratios much less so.
  */
+import { type ChildProcess, fork } from "node:child_process"
 import { cpus } from "node:os"
 
 /** One way of doing the same work. `run` does it once and says how many nanoseconds an operation took. */
@@ -16,6 +17,53 @@ export const timed = async (operations: number, work: () => Promise<unknown>): P
   await work()
   return Number(process.hrtime.bigint() - start) / operations
 }
+
+/** Processes of their own, each of which runs one subject when it is told to. */
+export class Apart {
+  readonly #file: string
+  readonly #children = new Map<string, Promise<ChildProcess>>()
+
+  /** The file is given the subject's name; it says when it is ready, and answers each task with a number. */
+  constructor(file: string) {
+    this.#file = file
+  }
+
+  subject(name: string, task: unknown): Subject {
+    return {
+      name,
+      run: async () => {
+        let starting = this.#children.get(name)
+        if (starting === undefined) this.#children.set(name, (starting = this.#start(name)))
+        const child = await starting
+        const answer = answerOf(child, name)
+        child.send(task as object)
+        return (await answer) as number
+      }
+    }
+  }
+
+  async #start(name: string): Promise<ChildProcess> {
+    const child = fork(this.#file, [name])
+    await answerOf(child, name)
+    return child
+  }
+
+  /** Ends all processes. */
+  async end(): Promise<void> {
+    for (const child of this.#children.values()) (await child).disconnect()
+    this.#children.clear()
+  }
+}
+
+const answerOf = (child: ChildProcess, name: string): Promise<unknown> =>
+  new Promise((resolve, reject) => {
+    const onExit = () => reject(new Error(`${name} has ended`))
+    child.once("exit", onExit)
+    child.once("message", (answer) => {
+      child.off("exit", onExit)
+      resolve(answer)
+    })
+  })
 
 /** The median of what was measured, and the middle half. */
 export interface Measured {

@@ -1,12 +1,10 @@
 /** The workloads: what is done, in the same words for everyone. */
-import { eq } from "drizzle-orm"
-import { integer, pgTable, text } from "drizzle-orm/pg-core"
-import { Cache, Effect, Layer, ManagedRuntime, Schema, Tracer } from "effect"
+import { Deferred, Effect, Layer, ManagedRuntime, Schema } from "effect"
 import { execFileSync } from "node:child_process"
 import { join } from "node:path"
-import { Db, Model } from "../src/drizzle/index.ts"
 import { Cacheme, MemoryStore, Node, Tag } from "../src/index.ts"
-import { measure, type Measured, type Subject, summarize, timed, uniform, zipf } from "./harness.ts"
+import { Apart, measure, type Measured, type Subject, summarize, timed } from "./harness.ts"
+import * as hits from "./hits.ts"
 import { makePeers, type Value } from "./peers.ts"
 import { redisWorkloads } from "./redisWorkloads.ts"
 import { hitRatios } from "./traces.ts"
@@ -43,220 +41,67 @@ class ValueNode extends Node.Class<ValueNode>()("value", {
 }) {}
 
 class Numbered extends Tag.Class<Numbered>()("numbered", { number: Schema.Int }) {}
-class TaggedNode extends Node.Class<TaggedNode>()("tagged", {
-  key: { id: Schema.Int, tags: Schema.Int },
-  value: Schema.Int,
-  timeToLive: "1 hour",
-  tags: ({ tags }) => Array.from({ length: tags }, (_, number) => new Numbered({ number }))
-}) {}
 
-// The README's quick start.
-const books = pgTable("books", { id: integer().primaryKey(), title: text().notNull() })
-const Books = Model.make(books)
-class Book extends Schema.Class<Book>("Book")({ id: Schema.Int, title: Schema.String }) {}
-class BookNode extends Node.Class<BookNode>()("book", {
-  key: { id: Schema.Int },
-  value: Book,
-  timeToLive: "10 minutes",
-  tags: ({ id }) => Books.row({ id })
-}) {}
-const book = (id: number) =>
-  Db.query((db) => db.select().from(books).where(eq(books.id, id))).pipe(
-    Effect.flatMap(([row]) => (row ? Effect.succeed(row) : Effect.fail("no such book" as const))),
-    Cacheme.memoize(new BookNode({ id }))
-  )
-
-const distinct = 10_000
 const TestCache = Cacheme.layer({ freeze: false }).pipe(
   Layer.provide(MemoryStore.layer({ capacity: 200_000 }))
 )
-const ask = (id: number) =>
-  Effect.sync(() => ({ id, version: 1 })).pipe(Cacheme.memoize(new ValueNode({ id })))
-
-/** Makes the run loop see many kinds of effects, as it does in a program. */
-const pollute = Effect.forEach(
-  Array.from({ length: 2000 }, (_, i) => i),
-  (i) =>
-    Effect.succeed(i).pipe(
-      Effect.map((n) => n + 1),
-      Effect.flatMap((n) => (n % 7 === 0 ? Effect.fail(n) : Effect.sync(() => n))),
-      Effect.catch(() => Effect.void),
-      Effect.ensuring(Effect.void)
-    )
-)
-
 // ------------------------------------------------------------------------------------------------- W1: memory hits
 
 const W1: Workload = {
   name: "W1",
-  about: `Memory hits: every read is answered from a cache of ${distinct} entries; the node is made each time.`,
+  about: `Memory hits: every read is answered from a cache of ${hits.distinct} entries; the node is made each time, by a function of \`Cacheme.fn\` where it does not say otherwise. Each subject has a process of its own.`,
   async run({ rounds, reads }, tick) {
-    const runtime = ManagedRuntime.make(Layer.provideMerge(Db.layerPglite(), TestCache))
-    const context = await runtime.context()
-    await runtime.runPromise(pollute)
-    await runtime.runPromise(
-      Db.mutate((db) => [
-        db.execute("create table books (id int primary key, title text not null)"),
-        db.execute(`insert into books select i, 'book ' || i from generate_series(0, ${distinct}) i`)
-      ])
-    )
-    const sequences = {
-      "the hot key": Array.from({ length: reads }, () => 7),
-      [`${distinct} keys, each as likely`]: uniform(reads, distinct),
-      [`${distinct} keys by Zipf's law`]: zipf(reads, distinct)
-    }
-    const map = new Map(Array.from({ length: distinct }, (_, id) => [id, { id, version: 1 }]))
-    const peers = makePeers((id) => Promise.resolve({ id, version: 1 }))
-    const effectCache = await runtime.runPromise(
-      Cache.make({
-        capacity: 200_000,
-        timeToLive: "1 hour",
-        lookup: (id: number) => Effect.succeed({ id, version: 1 })
-      })
-    )
-    for (let id = 0; id < distinct; id++) {
-      await runtime.runPromise(ask(id))
-      await runtime.runPromise(book(id))
-      await runtime.runPromise(Cache.get(effectCache, id))
-      for (const peer of peers) await peer.get(id)
-    }
-    const generator =
-      (name: string, f: (id: number) => Effect.Effect<unknown, unknown, Cacheme | Db>) =>
-      (keys: ReadonlyArray<number>): Subject => ({
-        name,
-        run: () =>
-          timed(keys.length, () =>
-            runtime.runPromise(
-              Effect.gen(function* () {
-                for (const key of keys) yield* f(key)
-              })
-            )
-          )
-      })
-    const promise =
-      (name: string, f: (id: number) => unknown) =>
-      (keys: ReadonlyArray<number>): Subject => ({
-        name,
-        run: () =>
-          timed(keys.length, async () => {
-            for (const key of keys) await f(key)
-          })
-      })
-    const runPromise = Effect.runPromiseWith(context)
-    const runSync = Effect.runSyncWith(context)
-    const inGenerators = [
-      generator("bare yield*", (id) => Effect.succeed(id)),
-      generator("cacheme", ask),
-      generator("cacheme, the README's quick start", book),
-      generator("cacheme, in a combinator", (id) => Effect.map(ask(id), (value) => value)),
-      // A hot key costs it 50 µs a read.
-      (keys: ReadonlyArray<number>) =>
-        generator("Effect Cache", (id) => Cache.get(effectCache, id))(keys.slice(0, keys.length / 20))
-    ]
-    const awaited = [
-      promise("Map", (id) => map.get(id)),
-      promise("cacheme, runPromise", (id) => runPromise(ask(id))),
-      promise("cacheme, ManagedRuntime", (id) => runtime.runPromise(ask(id))),
-      promise("cacheme, runSync", (id) => runSync(ask(id))),
-      (keys: ReadonlyArray<number>) =>
-        promise("Effect Cache, runPromise", (id) => runPromise(Cache.get(effectCache, id)))(
-          keys.slice(0, keys.length / 20)
-        ),
-      ...peers.map((peer) => promise(peer.name, peer.get))
-    ]
+    const apart = new Apart(join(import.meta.dirname, "hits.ts"))
     const tables: Array<Table> = []
-    for (const [name, keys] of Object.entries(sequences)) {
-      const shorter = keys.slice(0, Math.ceil(reads / 4))
-      tables.push({
-        title: `${name}, by \`yield*\` in one fiber`,
-        unit: "ns a read",
-        base: "bare yield*",
-        rows: await measure(
-          inGenerators.map((subject) => subject(keys)),
-          rounds,
-          tick
-        )
-      })
-      tables.push({
-        title: `${name}, awaited one by one`,
-        unit: "ns a read",
-        base: "cacheme, runPromise",
-        rows: await measure(
-          awaited.map((subject) => subject(shorter)),
-          rounds,
-          tick
-        )
-      })
+    const compare = async (
+      title: string,
+      unit: string,
+      base: string,
+      subjects: Record<string, unknown>,
+      task: (name: string) => hits.Task
+    ) => {
+      const all = Object.keys(subjects).map((name) => apart.subject(name, task(name)))
+      tables.push({ title, unit, base, rows: await measure(all, rounds, tick) })
     }
-    const tagged = (tags: number) => (id: number) =>
-      Effect.succeed(1).pipe(Cacheme.memoize(new TaggedNode({ id, tags })))
-    for (let id = 0; id < 1000; id++)
-      await runtime.runPromise(Effect.all([0, 1, 5, 20].map((tags) => tagged(tags)(id))))
-    const few = uniform(reads, 1000)
-    tables.push({
-      title: "1,000 keys with so many tags, while nothing is invalidated",
-      unit: "ns a read",
-      base: "no tag",
-      rows: await measure(
-        [
-          generator("no tag", tagged(0)),
-          generator("1 tag", tagged(1)),
-          generator("5 tags", tagged(5)),
-          generator("20 tags", tagged(20))
-        ].map((subject) => subject(few)),
-        rounds,
-        tick
+    // A hot key costs Effect's Cache 50 µs a read.
+    const fewer = (name: string, reads: number) => (name.startsWith("Effect Cache") ? reads / 20 : reads)
+    const sequences = {
+      hot: "the hot key",
+      uniform: `${hits.distinct} keys, each as likely`,
+      zipf: `${hits.distinct} keys by Zipf's law`
+    } as const
+    for (const keys of ["hot", "uniform", "zipf"] as const) {
+      await compare(
+        `${sequences[keys]}, by \`yield*\` in one fiber`,
+        "ns a read",
+        "bare yield*",
+        hits.inGenerators,
+        (name) => ({ keys, reads: fewer(name, reads) })
       )
-    })
-    const tracer = Tracer.make({ span: (options) => new Tracer.NativeSpan(options) })
-    const withTracer = (name: string, isTraced: boolean): Subject => ({
-      name,
-      run: () => {
-        const reading = Effect.gen(function* () {
-          for (const key of few) yield* ask(key)
-        }).pipe(Effect.withSpan("reading"))
-        const traced = isTraced ? Effect.withTracer(reading, tracer) : reading
-        return timed(few.length, () => runtime.runPromise(traced))
-      }
-    })
-    tables.push({
-      title: "1,000 keys, with and without a tracer",
-      unit: "ns a read",
-      base: "without",
-      rows: await measure([withTracer("without", false), withTracer("with a tracer", true)], rounds, tick)
-    })
-    const together = uniform(1000, distinct)
-    const nodes = together.map((id) => new ValueNode({ id }))
-    const batches = reads / 4000
-    const times = (f: () => Promise<unknown>) => () =>
-      timed(batches * together.length, async () => {
-        for (let i = 0; i < batches; i++) await f()
-      })
-    tables.push({
-      title: "1,000 keys at once",
-      unit: "ns a key",
-      base: "cacheme, getAll",
-      rows: await measure(
-        [
-          { name: "Map, a loop", run: times(async () => together.map((id) => map.get(id))) },
-          {
-            name: "cacheme, getAll",
-            run: times(() => runPromise(Cacheme.getAll(nodes, () => Effect.die("a miss"))))
-          },
-          {
-            name: "cacheme, Effect.all",
-            run: times(() => runPromise(Effect.all(together.map(ask), { concurrency: "unbounded" })))
-          },
-          ...peers.map((peer) => ({
-            name: `${peer.name}, Promise.all`,
-            run: times(() => Promise.all(together.map(peer.get)))
-          }))
-        ],
-        rounds,
-        tick
+      await compare(
+        `${sequences[keys]}, awaited one by one`,
+        "ns a read",
+        "cacheme, runPromise",
+        hits.awaiteds,
+        (name) => ({ keys, reads: fewer(name, reads / 4) })
       )
-    })
-    await runtime.dispose()
+    }
+    await compare(
+      "1,000 keys with so many tags, while nothing is invalidated",
+      "ns a read",
+      "no tag",
+      hits.byTags,
+      () => ({ keys: "few", reads })
+    )
+    await compare("1,000 keys, with and without a tracer", "ns a read", "without", hits.byTracer, () => ({
+      keys: "few",
+      reads
+    }))
+    await compare("1,000 keys at once", "ns a key", "Map, a loop", hits.togethers, () => ({
+      keys: "uniform",
+      reads
+    }))
+    await apart.end()
     return tables
   }
 }
@@ -287,6 +132,17 @@ const W5: Workload = {
       }
     })
     const peers = makePeers(slow)
+    // What it costs that there are 1,000 fibers, which wait for one thing.
+    const bare = (id: number) => {
+      const deferred = Deferred.makeUnsafe<Value>()
+      void slow(id).then((value) => Deferred.doneUnsafe(deferred, Effect.succeed(value)))
+      return runtime.runPromise(
+        Effect.all(
+          Array.from({ length: 1000 }, () => Deferred.await(deferred)),
+          { concurrency: "unbounded" }
+        )
+      )
+    }
     const many = (f: () => Promise<unknown>) => Promise.all(Array.from({ length: 1000 }, f))
     const herds = [
       herd("cacheme", (id) =>
@@ -297,6 +153,7 @@ const W5: Workload = {
           )
         )
       ),
+      herd("fibers that wait for a Deferred", bare),
       ...peers.map((peer) => herd(peer.name, (id) => many(() => peer.get(id))))
     ]
     const able: Array<Subject> = []

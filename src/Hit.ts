@@ -12,7 +12,7 @@
  * - not for a call with options of its own, nor for a node with `skip`, `on.hit` or `refresh.ahead`;
  * - not inside a transaction, whose rows may be others, nor inside a recording lookup, whose tags must be handed up;
  * - not a failure, nor a stale answer;
- * - under `yield*`, not each 32nd time: then the run loop takes its turn, in which a fiber that only hits is interrupted
+ * - under `yield*`, not each 128th time: then the run loop takes its turn, in which a fiber that only hits is interrupted
  *   and lets others run.
  *
  * What a context says (which cache, which clock, transaction, recorder) is worked out once and kept until another
@@ -32,12 +32,6 @@ import { CurrentTransaction } from "./Transaction.ts"
 /** The answer that may be given at once, counted as a hit; `undefined` where it cannot be seen to be right. */
 export type Hit = (node: Node.Any, now: Now) => Found | undefined
 
-/** What a context says of hits. */
-interface Seen {
-  readonly hit: Hit | undefined
-  readonly clock: Clock.Clock
-}
-
 /** Switched off by the tests, which all run without it, too. */
 export const shortcut = { isOn: true }
 
@@ -54,19 +48,22 @@ export const make = (
   hitOf: (context: Context.Context<never>) => Hit | undefined,
   answer: (memoized: Memoized, fiber: Fiber.Fiber<any, any>) => Effect.Effect<any, any, any>
 ): ((node: Node.Any, lookup: unknown) => Effect.Effect<any, any, any>) => {
+  // What the context that was seen last says of hits.
   let context: Context.Context<never> | undefined
-  let seen: Seen | undefined
+  let hit: Hit | undefined
+  let clock: Clock.Clock
 
-  const look = (next: Context.Context<never>): Seen => {
+  const look = (next: Context.Context<never>): void => {
     const isAlone =
       Context.get(next, CurrentTransaction) === undefined && Context.get(next, CurrentRecorder) === undefined
+    hit = isAlone ? hitOf(next) : undefined
+    clock = Context.get(next, Clock.Clock)
     context = next
-    return (seen = { hit: isAlone ? hitOf(next) : undefined, clock: Context.get(next, Clock.Clock) })
   }
 
   const find = (fiber: Fiber.Fiber<any, any>, node: Node.Any): Found | undefined => {
     if (!shortcut.isOn) return undefined
-    const { hit, clock } = fiber.context === context ? seen! : look(fiber.context)
+    if (fiber.context !== context) look(fiber.context)
     return hit === undefined ? undefined : hit(node, clock)
   }
 
@@ -79,9 +76,9 @@ export const make = (
     }),
     {
       [Symbol.iterator](this: Effect.Effect<any, any, any> & Memoized) {
-        // The count of operations is the fiber's own, by which it knows when to let others run.
+        // The count of operations is the fiber's own, by which it knows, at 2,048, when to let others run.
         const fiber = Fiber.getCurrent() as (Fiber.Fiber<any, any> & { currentOpCount: number }) | undefined
-        if (fiber !== undefined && (++fiber.currentOpCount & 31) !== 0) {
+        if (fiber !== undefined && (++fiber.currentOpCount & 127) !== 0) {
           const found = find(fiber, this.node)
           if (found !== undefined) return new Done(found.value)
         }
@@ -102,7 +99,7 @@ export const make = (
   return (node, lookup) => new Answer(node, lookup) as any
 }
 
-/** An iterator that is done. What is the same for all is not in each. */
+/** An iterator that is done. */
 class Done {
   readonly done = true
   readonly value: unknown

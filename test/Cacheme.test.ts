@@ -280,6 +280,20 @@ describe("Cacheme", () => {
       }).pipe(Effect.provide(TestCache))
     )
 
+    it.effect("keeps the lookup of a one-off apart from that of a node whose key has its text", () =>
+      Effect.gen(function* () {
+        class Text extends Node.Class<Text>()("text", { key: { of: Schema.Int }, value: Schema.String }) {}
+        const node = Effect.succeed("node").pipe(Effect.delay(10), Cacheme.memoize(new Text({ of: 7 })))
+        const oneOff = Effect.succeed("one-off").pipe(
+          Effect.delay(10),
+          Cacheme.memoize({ key: "text:7", value: Schema.String })
+        )
+        const both = yield* Effect.forkChild(Effect.all([node, oneOff], { concurrency: 2 }))
+        yield* TestClock.adjust(10)
+        assert.deepStrictEqual(yield* Fiber.join(both), ["node", "one-off"])
+      }).pipe(Effect.provide(TestCache))
+    )
+
     it("refuses one-off keys that could be taken for tags", () => {
       for (const key of ["", "#author:1", "@books:*", "book:*", "x".repeat(1025)]) {
         const lookup = Effect.succeed(1)

@@ -33,6 +33,27 @@ describe("a hit", () => {
     }).pipe(Effect.provide(TestCache))
   )
 
+  it.effect("is the same for each key of a batch, and counted once", () =>
+    Effect.gen(function* () {
+      lookups = 0
+      const keys = [new Square({ of: 3 }), new Square({ of: 4 }), new Square({ of: 3 })]
+      yield* square({ of: 3 })
+      const answers = yield* Cacheme.getAll(keys, (missing) => {
+        lookups++
+        return Effect.succeed(missing.map((node) => [node, node.of ** 2] as const))
+      })
+      assert.deepStrictEqual(answers, [Option.some(9), Option.some(16), Option.some(9)])
+      yield* TestClock.adjust("59 seconds")
+      yield* Cacheme.getAll(keys, () => Effect.die("a miss"))
+      assert.deepStrictEqual([lookups, yield* hits], [2, 5])
+      yield* Cacheme.invalidate(new Square({ of: 3 }))
+      const again = yield* Cacheme.getAll(keys, (missing) =>
+        Effect.succeed(missing.map((node) => [node, -1] as const))
+      )
+      assert.deepStrictEqual(again, [Option.some(-1), Option.some(16), Option.some(-1)])
+    }).pipe(Effect.provide(TestCache))
+  )
+
   it.effect("an effect made before is judged when it runs: after its time, after an invalidation", () =>
     Effect.gen(function* () {
       lookups = 0
@@ -236,6 +257,8 @@ describe("the look at a key", () => {
       value: Schema.Int
     }) {}
     assert.strictEqual(PrimaryKey.value(new Two({ a: 1, b: "x" })), "two:1:x")
+    assert.strictEqual(PrimaryKey.value(new Two({ b: "x", a: 1 })), "two:1:x")
+    assert.deepStrictEqual(Object.entries(new Two({ a: 1, b: "x" })), Object.entries({ a: 1, b: "x" }))
     for (const wrong of [{ a: 1 }, { a: 1, b: "x", c: 2 }, { a: "1", b: "x" }, null, 7, "two"])
       assert.throws(() => new Two(wrong as never), /node "two": field/)
     const inherited = Object.create({ a: 1, b: "x" }) as { a: number; b: string }

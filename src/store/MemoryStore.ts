@@ -109,6 +109,9 @@ export const makeMemory = (options?: Options): Effect.Effect<Memory, CachemeErro
     return Effect.succeed(new Memory(capacity, Number(limit)))
   })
 
+/** In the place of an answer that was given back. */
+const noExit = Exit.die("cacheme: nothing is stored here")
+
 /** The time of a tag from one invalidation to the next. */
 class Era {
   /** Slots that were filled in it and point here. */
@@ -156,10 +159,10 @@ class Slot extends Item implements Found {
    */
   expiry: number | undefined = undefined
   value: unknown = noValue
-  /** The answer, if it is a failure. */
-  failure: Exit.Exit<any, any> | undefined = undefined
+  /** The answer, if it is a failure; `noExit` where nothing is stored any more. */
+  failure: Exit.Exit<any, any> | undefined = noExit
   eras: ReadonlyArray<Era> = noEras
-  /** What ended the entry, if an invalidation has: then it was not seen since. */
+  /** What ended the entry, if an invalidation has; `checkedAt` lies before it. */
   end: End | undefined = undefined
   keep = nothingKept
   took = 0
@@ -549,7 +552,7 @@ export class Memory {
     this.#sizes.delete(slot)
     slot.eras = noEras
     slot.value = noValue
-    slot.failure = undefined
+    slot.failure = noExit
     slot.expiry = undefined
   }
 

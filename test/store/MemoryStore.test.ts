@@ -2,7 +2,7 @@ import { assert, describe, inject, it } from "@effect/vitest"
 import { Clock, Effect, Exit, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { CachemeError, MemoryStore } from "../../src/index.ts"
-import { Store } from "../../src/Store.ts"
+import { noValue, Store } from "../../src/Store.ts"
 import { compareWithModel, invalidation, row, Step, suite } from "./StoreSuite.ts"
 
 suite("memory", MemoryStore.layer())
@@ -60,6 +60,54 @@ describe("MemoryStore", () => {
       assert.strictEqual(store.size(), 20)
       assert.strictEqual(store.tags(), 21)
     }).pipe(Effect.provide(MemoryStore.layer({ capacity: 20 })))
+  )
+
+  it.effect(
+    "ages an entry out to the millisecond, however long that takes and whatever the clock shows",
+    () =>
+      Effect.gen(function* () {
+        const store = yield* Store
+        const clock = yield* Clock.Clock
+        const day = 86_400_000
+        // Beyond 24 days, 32 bits of milliseconds are used up, in either direction.
+        const times = [0.5, 1, 1.5, 1000, 24 * day, 25 * day, 400 * day]
+        for (const start of [Date.UTC(2026, 0), 0, 5, 30 * day]) {
+          yield* TestClock.setTime(start)
+          for (const [id, timeToLive] of times.entries()) {
+            const begun = yield* store.begin(row(id), [`row:${id}`])
+            yield* begun.store({ exit: Exit.succeed(id), tags: ["row:*"], timeToLive })
+            yield* begun.end
+          }
+          for (const [id, timeToLive] of times.entries()) {
+            const at = (now: number) => store.peek(row(id), { currentTimeMillisUnsafe: () => now })
+            assert.strictEqual(at(start + timeToLive - 0.25)?.expiresAt, start + timeToLive)
+            assert.isUndefined(at(start + timeToLive))
+            assert.strictEqual(at(start + timeToLive - 0.25)?.value, id)
+            assert.deepStrictEqual(
+              store.held(row(id), { currentTimeMillisUnsafe: () => start + timeToLive }).miss,
+              "expired"
+            )
+          }
+          assert.strictEqual(clock.currentTimeMillisUnsafe(), start)
+        }
+      }).pipe(Effect.provide(MemoryStore.layer()))
+  )
+
+  it.effect("finds a failure as it was stored, and no value in it", () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      const clock = yield* Clock.Clock
+      const failure = Exit.fail("gone")
+      for (const exit of [failure, Exit.succeed(undefined), failure]) {
+        const begun = yield* store.begin(row(1), ["row:1"])
+        yield* begun.store({ exit, tags: ["row:*"], timeToLive: Infinity })
+        yield* begun.end
+        const found = store.peek(row(1), clock)!
+        if (exit === failure) assert.strictEqual(found.exit, failure)
+        else assert.deepStrictEqual(found.exit, exit)
+        assert.strictEqual(found.value, exit === failure ? noValue : undefined)
+      }
+    }).pipe(Effect.provide(MemoryStore.layer()))
   )
 
   it.effect("keeps no slot for an entry that was invalidated and stored again", () =>
