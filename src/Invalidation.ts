@@ -63,7 +63,7 @@ export interface Report {
    * no pattern, because nothing is walked then.
    */
   readonly entries: number | undefined
-  /** The position at which it took effect; `undefined` while it waits. */
+  /** The position at which it took effect; `undefined` while it waits, and where a store without room gave up its log. */
   readonly position: number | undefined
   /** Invalidations of this process that wait for a shared store that is away, this one among them: 0 in memory. */
   readonly pending: number

@@ -196,8 +196,8 @@ describe.concurrent("Redis has no room", () => {
       const refusal = yield* Effect.promise(() => client.set("x", "y").catch(String))
       assert.include(refusal, "OOM")
       const report = yield* cache.run(truth.write(1))
-      assert.isDefined(report.position)
-      assert.strictEqual(report.pending, 0)
+      // Acknowledged by deleting the log, in which it would have had its place.
+      assert.deepStrictEqual([report.pending, report.position], [0, undefined])
       for (const process of [cache, other]) {
         const [lookups, took] = yield* timed(lookupsOf(truth, process))
         assert.isAtMost(lookups, 3 * ids.length)
@@ -264,7 +264,7 @@ describe.concurrent("Redis takes no writes", () => {
     })
   )
 
-  it.live.fails("a primary that becomes a replica is away, for who only reads", () =>
+  it.live("a primary that becomes a replica is away, for who only reads", () =>
     Effect.gen(function* () {
       const { client, cache, truth } = yield* aScene("redis")
       // The other primary has a replica already, and is used by other processes, over the same prefix.
@@ -305,12 +305,12 @@ describe.concurrent("Redis answers nonsense", () => {
   const bulk = (text: string) => `$${text.length}\r\n${text}\r\n`
 
   for (const [what, reply, test] of [
-    ["OK to everything", "+OK\r\n", it.live.fails],
+    ["OK to everything", "+OK\r\n", it.live],
     ["an error", "-ERR nonsense\r\n", it.live],
     ["a number", ":7\r\n", it.live],
-    ["an empty array", "*0\r\n", it.live.fails],
-    ["an array of nothing", "*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n", it.live.fails],
-    ["an array of texts", "*4\r\n+a\r\n+b\r\n+c\r\n+d\r\n", it.live.fails]
+    ["an empty array", "*0\r\n", it.live],
+    ["an array of nothing", "*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n", it.live],
+    ["an array of texts", "*4\r\n+a\r\n+b\r\n+c\r\n+d\r\n", it.live]
   ] as const) {
     test(`${what}: reads compute and writes succeed, and nothing is acknowledged`, () =>
       Effect.gen(function* () {
@@ -368,7 +368,7 @@ describe.concurrent("Redis answers nonsense", () => {
 })
 
 describe("Redis passes nonsense on", () => {
-  it.live.fails("what others say on its channel is heard with caution", () =>
+  it.live("what others say on its channel is heard with caution", () =>
     Effect.gen(function* () {
       const { client, cache, other, truth } = yield* aScene("validated")
       const crashes: Array<unknown> = []

@@ -55,15 +55,6 @@ const sees = <A, E, R>(kind: SharedStore, self: Effect.Effect<A, E, R>, expected
     assert.strictEqual(yield* self, expected)
   })
 
-/** Waits until so many processes hear what is told. */
-const untilHeard = (process: Process, count: number) =>
-  Effect.gen(function* () {
-    const redis = yield* rawClient
-    const { storedAs } = yield* process(Cacheme.explain(page))
-    const channel = storedAs.replace(/entry:.*$/, "events")
-    yield* until(Effect.promise(async () => (await redis.pubsub("NUMSUB", channel))[1] === count))
-  })
-
 /** Stands for a database transaction. */
 const inTransaction = (deferred: Array<Request> = [], readCommitted = true) =>
   Effect.provideService(CurrentTransaction, {
@@ -155,7 +146,6 @@ describe("SharedCache", () => {
   each("all processes tell of the same invalidations, each once", (kind) =>
     Effect.gen(function* () {
       const [a, b] = yield* startProcesses(kind)
-      yield* untilHeard(a, 4)
       const heard = (process: Process) =>
         fork(
           process(

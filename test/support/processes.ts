@@ -29,15 +29,22 @@ export const startProcess = (
         Effect.provideContext(self, context)
   ).pipe(Effect.orDie)
 
-/** Starts four processes under a prefix that nobody else has; who needs fewer takes fewer. */
+/**
+ * Starts four processes under a prefix that nobody else has, and waits until they hear each other; who needs fewer takes
+ * fewer.
+ */
 export const startProcesses = (
   kind: SharedStore,
   options: ProcessOptions = {}
 ): Effect.Effect<readonly [Process, Process, Process, Process], never, Scope.Scope> =>
-  Effect.suspend(() => {
-    const own = { prefix: ownPrefix(), ...options }
-    const start = startProcess(kind, own)
-    return Effect.all([start, start, start, start], { concurrency: "unbounded" })
+  Effect.gen(function* () {
+    const prefix = ownPrefix()
+    const redis = yield* rawClient
+    const start = startProcess(kind, { prefix, ...options })
+    const processes = yield* Effect.all([start, start, start, start], { concurrency: "unbounded" })
+    const events = `${prefix}1:{0}:events`
+    yield* until(Effect.promise(async () => (await redis.pubsub("NUMSUB", events))[1] === processes.length))
+    return processes
   })
 
 /** A client of the Redis of the tests, beside the caches. */

@@ -94,6 +94,9 @@ const oftenAhead = 0.2
 /** Beyond so many milliseconds, a thousand years, an entry is kept for ever: Redis counts no further than it can. */
 const longestKept = 31_536_000_000_000
 
+/** So many leases at most are given back later: others end by themselves. */
+const leasesKept = 10_000
+
 const readsAtOnce = 50
 const storesAtOnce = 20
 const membersAtOnce = 4000
@@ -166,6 +169,8 @@ export class Cell {
   readonly #storing = new Gathering<Waiting<Storing & { readonly seen: number }, string>>((all) =>
     this.#storeAll(all)
   )
+  /** Leases that could not be given back. */
+  readonly #unreleased: Array<Lease> = []
   readonly #releasing = new Gathering<Lease>((all) => void this.#releaseAll(all))
   readonly #invalidating = new Gathering<Waiting<Invalidating, Acknowledged>>((all) =>
     this.#invalidateAll(all)
@@ -264,7 +269,11 @@ export class Cell {
       for (let attempt = 0; attempt < 6; attempt++) {
         const { epoch } = this.link
         const askedAt = moment()
-        const asked = this.link.run(ask)
+        const asked = this.link.run(async (redis) => {
+          const values = await ask(redis)
+          if (!areValues(values)) throw new Error("it does not answer MGET")
+          return values
+        })
         // Behind the reads, so that its reply covers their position.
         const delta = this.#ahead > oftenAhead ? this.#syncOnce(rowsAtOnce) : undefined
         delta?.catch(() => {})
@@ -463,17 +472,23 @@ export class Cell {
     }
   }
 
-  /** Gives a lease back. If that gets lost it ends by itself. */
+  /** Gives a lease back, as soon as that can be. */
   release(held: Lease): void {
     if (this.link.isUp) this.#releasing.add(held)
+    else if (this.#unreleased.length < leasesKept) this.#unreleased.push(held)
+  }
+
+  /** Gives back what could not be while the link was down. */
+  releaseAll(): void {
+    for (const held of this.#unreleased.splice(0)) this.release(held)
   }
 
   async #releaseAll(all: ReadonlyArray<Lease>): Promise<void> {
     for (let i = 0; i < all.length; i += readsAtOnce) {
       const part = all.slice(i, i + readsAtOnce)
       const keys = part.map(({ lease }) => lease)
-      await this.#run("release", keys, [this.options.events, ...part.map(({ token }) => token)]).catch(
-        () => {}
+      await this.#run("release", keys, [this.options.events, ...part.map(({ token }) => token)]).catch(() =>
+        this.#unreleased.push(...part.slice(0, leasesKept - this.#unreleased.length))
       )
     }
   }
@@ -571,7 +586,7 @@ export class Cell {
     const args = [newIncarnation(), logCapacity, events, told, "", 0, 0, ...members]
     const [incarnation, previous, sequence, rows] = await send((redis) =>
       scripts.run<Array<string | number>>(redis, "invalidate", this.options, [], args)
-    ).catch((error: unknown) => this.#giveUpLog(error, send))
+    ).catch((error: unknown) => this.#giveUpLog(error, told, send))
     const point = { incarnation: String(incarnation), sequence: Number(sequence) }
     if (this.link.epoch === epoch) this.#noteOwn(point, Number(previous), members)
     return { point, rows: Number(rows) }
@@ -592,12 +607,14 @@ export class Cell {
   }
 
   /** Where Redis has no room for the log, deleting it is allowed, and says the same of more. */
-  async #giveUpLog(error: unknown, send: Link["run"]): Promise<Array<string | number>> {
+  async #giveUpLog(error: unknown, told: string, send: Link["run"]): Promise<Array<string | number>> {
     // Redis 6 puts it amid what a script has failed with.
     if (!(error instanceof Error) || !/(^|-)OOM /.test(error.message)) throw error
-    const { state, log, position } = this.options
+    const { state, log, position, events } = this.options
     await send((redis) => redis.del(state, log, position))
     this.mirror.forget()
+    if (told !== "")
+      await send((redis) => redis.publish(events, `invalidated\n0\n0\n0\n${told}`)).catch(() => {})
     return ["0", 0, 0, 0]
   }
 
@@ -632,6 +649,9 @@ export class Cell {
     return this.link.run((redis) => scripts.run<A>(redis, name, this.options, keys, args))
   }
 }
+
+const areValues = (values: unknown): boolean =>
+  Array.isArray(values) && values.every((value) => value === null || Buffer.isBuffer(value))
 
 /** `incarnation:sequence`, as the scripts write it. */
 const pointOf = (text: Buffer | string | null | undefined): Point | undefined => {

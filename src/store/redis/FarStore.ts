@@ -18,7 +18,7 @@
  * **Times.** An entry's time to live is written by the clock of this process, corrected by what the server's differs from
  * it if that is more than a second. Redis drops it by its own clock in any case.
  */
-import * as Cause from "effect/Cause"
+import * as EffectCause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -26,6 +26,7 @@ import * as Exit from "effect/Exit"
 import * as Latch from "effect/Latch"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import type { CachemeError } from "../../CachemeError.ts"
@@ -33,7 +34,7 @@ import * as Codec from "../../Codec.ts"
 import { absence, type Entry, type Miss, type Reason, type Stale } from "../../Entry.ts"
 import { freeze } from "../../freeze.ts"
 import * as Freshness from "../../Freshness.ts"
-import { Invalidation, type Request, type Targets } from "../../Invalidation.ts"
+import { Cause, Invalidation, type Request, type Targets } from "../../Invalidation.ts"
 import * as Node from "../../Node.ts"
 import * as Pattern from "../../Pattern.ts"
 import type {
@@ -94,13 +95,6 @@ const retries = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced
 const nearlyFull = 0.8
 
 const hour = 3_600_000
-
-/** What is told on the channel of a cell. */
-interface Message {
-  readonly origin: string
-  readonly instant: number
-  readonly requests: ReadonlyArray<Request>
-}
 
 /** An entry as it was read. */
 interface Read {
@@ -219,6 +213,8 @@ class FarStore implements Shared {
   /** Names this process in messages and tokens. */
   readonly #origin = randomBytes(9).toString("base64url")
   #tokens = 0
+  /** False until what had to be made good at the start has been. */
+  #isSettled = false
   readonly #leases = new Map<string, string>()
   readonly #undelivered = new Undelivered()
   readonly #toDeliver = Latch.makeUnsafe(false)
@@ -272,7 +268,7 @@ class FarStore implements Shared {
 
   /** True while what Redis holds may be served. */
   get isOpen(): boolean {
-    return this.#link.isUp && this.#undelivered.isEmpty
+    return this.#link.isUp && this.#isSettled && this.#undelivered.isEmpty
   }
 
   // ------------------------------------------------------------------------------------------------------- reading
@@ -366,9 +362,9 @@ class FarStore implements Shared {
     })
   }
 
-  #warnUnreadable(node: Node.Any, cause: Cause.Cause<Codec.Unreadable>): void {
-    const why = Option.match(Cause.findErrorOption(cause), {
-      onNone: () => Cause.pretty(cause),
+  #warnUnreadable(node: Node.Any, cause: EffectCause.Cause<Codec.Unreadable>): void {
+    const why = Option.match(EffectCause.findErrorOption(cause), {
+      onNone: () => EffectCause.pretty(cause),
       onSome: ({ why }) => why
     })
     this.#warnOnce(
@@ -501,7 +497,11 @@ class FarStore implements Shared {
     const waking = this.#hearRelease(mine.lease)
     const acquired = await cell.acquire({ ...mine, entry, key, known }).catch(() => undefined)
     if (acquired === undefined || acquired.isHeld || isImpatient) waking.forget()
-    if (acquired === undefined) return fill(undefined, undefined)
+    if (acquired === undefined) {
+      // Redis may have given it all the same.
+      cell.release(mine)
+      return fill(undefined, undefined)
+    }
     const { point, isHeld, answer, fresh } = acquired
     if (isHeld) this.#leases.set(mine.lease, mine.token)
     const judged = this.#looked(cell, node, answer, fresh, now)
@@ -534,6 +534,12 @@ class FarStore implements Shared {
 
   /** Gives back what it holds, and waits until Redis has heard of it. */
   async close(): Promise<void> {
+    if (!this.#undelivered.isEmpty)
+      this.#log(
+        Effect.logError(
+          `cacheme: closed with ${this.#undelivered.count} invalidations that Redis has not heard of: other processes may give older answers until their time to live`
+        )
+      )
     for (const [lease, token] of this.#leases) this.giveBack({ lease, token })
     // What is given back in one turn travels together, and before this.
     await Promise.resolve()
@@ -605,7 +611,10 @@ class FarStore implements Shared {
         bytes,
         keep: timeToLive + Math.max(keep.aged, keep.invalidated)
       }
-      if (!this.isOpen) return "failed"
+      if (!this.isOpen) {
+        if (lease !== undefined) cell.release(lease)
+        return "failed"
+      }
       const verdict = yield* Effect.promise(() => cell.store(storing))
       // Redis may have taken what an invalidation has ended that it has not heard of: nobody is given it from there.
       if (verdict === "away" || !this.isOpen) return "failed"
@@ -692,7 +701,8 @@ class FarStore implements Shared {
     return { origin: this.#origin, instant, requests }
   }
 
-  #applied(request: Request, instant: number, position: number | undefined): Applied {
+  #applied(request: Request, instant: number, reached: number | undefined): Applied {
+    const position = positionOf(reached)
     const { keys, tags, patterns, cause } = request
     return {
       report: { entries: undefined, position, pending: this.#undelivered.count, deferred: false },
@@ -721,6 +731,7 @@ class FarStore implements Shared {
     // A server that may not be asked who it is may be another one, or one that has gone back.
     if (!this.#link.canIdentify) for (const cell of this.#cells) await cell.reset(send)
     await this.#deliver(send)
+    this.#isSettled = true
   }
 
   async #deliver(send: Send): Promise<void> {
@@ -729,8 +740,10 @@ class FarStore implements Shared {
       const { count } = this.#undelivered
       const members = delivery.requests.flatMap(membersOf)
       for (const cell of this.#cells)
-        if (delivery.isEverything) await cell.reset(send)
-        else await cell.deliver(members, [this.#message(delivery.requests, Date.now())], send)
+        if (delivery.isEverything) {
+          await cell.reset(send)
+          await cell.deliver(membersOf(everything), [this.#message([everything], Date.now())], send)
+        } else await cell.deliver(members, [this.#message(delivery.requests, Date.now())], send)
       delivered()
       if (this.#undelivered.isEmpty)
         this.#log(Effect.logInfo(`cacheme: ${count} invalidations that had waited were delivered`))
@@ -745,13 +758,17 @@ class FarStore implements Shared {
 
   onUp(): void {
     this.#toDeliver.openUnsafe()
-    // Before anybody asks.
-    for (const cell of this.#cells) cell.sync().catch(() => {})
+    for (const cell of this.#cells) {
+      cell.releaseAll()
+      // Before anybody asks.
+      cell.sync().catch(() => {})
+    }
   }
 
   /** Delivers what could not be while the link was up. */
   get deliveries(): Effect.Effect<never> {
-    const attempt = Effect.tryPromise(() => this.#deliver((command) => this.#link.run(command)))
+    const send: Send = (command) => this.#link.run(command)
+    const attempt = Effect.tryPromise(() => (this.#isSettled ? this.#deliver(send) : this.recover(send)))
     return Effect.forever(
       Effect.gen({ self: this }, function* () {
         yield* this.#toDeliver.await
@@ -825,8 +842,8 @@ class FarStore implements Shared {
 
   #hearInvalidated(cell: Cell, [incarnation, previous, sequence, ...json]: ReadonlyArray<string>): void {
     const messages = messagesOf(json.join("\n"))
-    if (messages === undefined) return
     const position = Number(sequence)
+    if (messages === undefined || !Number.isSafeInteger(position)) return
     const members = messages.flatMap(({ requests }) => requests.flatMap(membersOf))
     cell.hear({ incarnation: incarnation!, sequence: position }, Number(previous), members)
     // One cell tells of it for all.
@@ -834,7 +851,7 @@ class FarStore implements Shared {
     for (const { origin, instant, requests } of messages) {
       if (origin === this.#origin) continue
       for (const request of requests) {
-        const invalidation = new Invalidation({ ...request, position, instant })
+        const invalidation = new Invalidation({ ...request, position: positionOf(position), instant })
         for (const tell of this.#listeners) tell(invalidation)
       }
     }
@@ -923,7 +940,14 @@ class FarStore implements Shared {
   }
 }
 
+/** Where the log was given up there is no position. */
+const positionOf = (sequence: number | undefined): number | undefined =>
+  sequence === 0 ? undefined : sequence
+
 const isDone = <A, E>(effect: Effect.Effect<A, E>): effect is Exit.Exit<A, E> => Exit.isExit(effect)
+
+/** What is told where there was too much to tell. */
+const everything: Request = { keys: [], tags: [], patterns: ["*"], cause: "unknown outcome" }
 
 const away: Looked = { held: { miss: "away", stale: undefined } }
 
@@ -968,11 +992,23 @@ const reasonOf = (
   }
 }
 
+/** What is told on the channel of a cell. */
+const Message = Schema.Struct({
+  origin: Schema.String,
+  instant: Schema.Finite,
+  requests: Schema.Array(
+    Schema.Struct({
+      keys: Schema.Array(Schema.String),
+      tags: Schema.Array(Schema.String),
+      patterns: Schema.Array(Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(256))),
+      cause: Cause
+    })
+  )
+})
+type Message = typeof Message.Type
+
 /** What a message says; `undefined` for what is none. */
-const messagesOf = (json: string): ReadonlyArray<Message> | undefined => {
-  try {
-    return JSON.parse(json) as ReadonlyArray<Message>
-  } catch {
-    return undefined
-  }
-}
+const messagesOf = (json: string): ReadonlyArray<Message> | undefined =>
+  Option.getOrUndefined(decodeMessages(json))
+
+const decodeMessages = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Array(Message)))

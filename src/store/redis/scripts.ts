@@ -37,25 +37,27 @@ local H, T, N = KEYS[1], KEYS[2], KEYS[3]
 local function num(x) return string.format('%.0f', x) end
 local function now() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end
 -- A restart and a promotion give a server another replication id. Where it may not be asked for, it is always the same.
-local function server()
-  local info = redis.pcall('INFO', 'replication')
-  if type(info) ~= 'string' then return 'unknown' end
+local info = redis.pcall('INFO', 'replication')
+local server = 'unknown'
+if type(info) == 'string' then
+  -- A replica may lag behind what was acknowledged.
+  if string.find(info, 'role:slave', 1, true) then return redis.error_reply('READONLY It is a replica.') end
   local _, last = string.find(info, 'master_replid:', 1, true)
-  return string.sub(info, last + 1, last + 40)
+  server = string.sub(info, last + 1, last + 40)
 end
 local function begin(incarnation)
   local at = num(now())
   redis.call('DEL', H, T, N)
-  redis.call('HSET', H, 'incarnation', incarnation, 'sequence', at, 'floor', at, 'server', server(), 'longest', 0, 'pattern', 0)
+  redis.call('HSET', H, 'incarnation', incarnation, 'sequence', at, 'floor', at, 'server', server, 'longest', 0, 'pattern', 0)
   redis.call('ZADD', T, incarnation, '!')
   redis.call('SET', N, incarnation .. ':' .. at)
-  return { incarnation, at, at, server(), '0', '0' }
+  return { incarnation, at, at, server, '0', '0' }
 end
 -- Incarnation, sequence, floor, server, longest and pattern of the cell, which begins anew unless its parts belong
 -- together.
 local function open(incarnation)
   local m = redis.pcall('HMGET', H, 'incarnation', 'sequence', 'floor', 'server', 'longest', 'pattern')
-  if m.err or not m[1] or m[4] ~= server() then return begin(incarnation) end
+  if m.err or not m[1] or m[4] ~= server then return begin(incarnation) end
   for _, i in ipairs({ 2, 3, 5, 6 }) do
     if not tonumber(m[i]) and not (i == 5 and m[i] == 'forever') then return begin(incarnation) end
   end
@@ -78,7 +80,7 @@ local function release(L, token, channel)
   local held = holder(L)
   if not held or not isOf(held, token) then return end
   redis.call('DEL', L)
-  if string.sub(held, -1) == '+' then redis.call('PUBLISH', channel, 'released\\n' .. L) end
+  if string.sub(held, -1) == '+' then redis.pcall('PUBLISH', channel, 'released\\n' .. L) end
 end
 -- True when one of the members ARGV[first..last] was invalidated after a sequence.
 local function overtaken(after, first, last)
@@ -234,7 +236,7 @@ if drop > 0 then
 end
 redis.call('HSET', H, unpack(fields))
 redis.call('SET', N, m[1] .. ':' .. n)
-if ARGV[4] ~= '' then redis.call('PUBLISH', ARGV[3], table.concat({ 'invalidated', m[1], m[2], n, ARGV[4] }, '\\n')) end
+if ARGV[4] ~= '' then redis.pcall('PUBLISH', ARGV[3], table.concat({ 'invalidated', m[1], m[2], n, ARGV[4] }, '\\n')) end
 return { m[1], m[2], n, rows - drop, checked }`,
 
   /** Begins the cell anew, whatever it holds. Takes a new incarnation. */
@@ -274,12 +276,48 @@ export const define = (redis: Redis): void => {
   for (const [name, lua] of Object.entries(sources)) redis.defineCommand(command(name), { lua })
 }
 
-/** Runs a script on a cell. */
-export const run = <A>(
+/** Runs a script on a cell. Rejects what is no answer of it: something else than Redis may be there. */
+export const run = async <A>(
   redis: Redis,
   name: Name,
   { state, log, position }: CellKeys,
   keys: ReadonlyArray<string>,
   args: ReadonlyArray<string | number | Buffer>
-): Promise<A> =>
-  (redis as any)[command(name)](3 + keys.length, state, log, position, ...keys, ...args) as Promise<A>
+): Promise<A> => {
+  const reply: unknown = await (redis as any)[command(name)](
+    3 + keys.length,
+    state,
+    log,
+    position,
+    ...keys,
+    ...args
+  )
+  if (!isAnswer[name](reply, keys.length)) throw new Error(`it does not answer the script "${name}"`)
+  return reply as A
+}
+
+const isDigits = (u: unknown): boolean => typeof u === "string" && /^\d+$/.test(u)
+const isNumber = (u: unknown): boolean => typeof u === "number"
+const isText = (u: unknown): boolean => typeof u === "string"
+const isList = (u: unknown, length: number, isOne: (u: unknown) => boolean): boolean =>
+  Array.isArray(u) && u.length === length && u.every(isOne)
+const isTuple = (u: unknown, ...parts: ReadonlyArray<(u: unknown) => boolean>): boolean =>
+  Array.isArray(u) && u.length === parts.length && parts.every((isPart, i) => isPart(u[i]))
+
+const isAnswer: Record<Name, (reply: unknown, keys: number) => boolean> = {
+  sync: (reply) =>
+    isTuple(reply, isDigits, isDigits, isDigits, isDigits, (rows) =>
+      isList(rows, Array.isArray(rows) ? rows.length : 0, isText)
+    ),
+  judge: (reply, keys) => isList(reply, keys, isText),
+  acquire: (reply, keys) =>
+    Array.isArray(reply) &&
+    isTuple(reply.slice(0, 2), isDigits, isDigits) &&
+    isList(reply.slice(2), keys, isNumber),
+  store: (reply, keys) => isList(reply, keys / 2, isText),
+  invalidate: (reply) => isTuple(reply, isDigits, isDigits, isDigits, isNumber, isNumber),
+  reset: (reply) => Array.isArray(reply) && reply.length > 0 && reply.every(isText),
+  renew: isNumber,
+  release: isNumber,
+  measure: (reply) => isTuple(reply, isDigits, isNumber, isDigits, isDigits)
+}
