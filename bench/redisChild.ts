@@ -107,12 +107,17 @@ const mirror = async (): Promise<void> => {
     for (let i = 0; i < 4; i++) globalThis.gc!()
     return process.memoryUsage().heapUsed
   }
-  const read = (prefix: string) => {
+  const read = async (prefix: string) => {
     const runtime = makeRuntime(url, "far", Number(logCapacity), prefix)
-    const ask = Effect.succeed({ id: 1, version: 2 }).pipe(Cacheme.memoize(new VersionNode({ id: 1 })))
-    return runtime.runPromise(
-      Effect.repeat(ask, { until: ({ version }) => version === 1 || prefix !== "CM:" })
+    await runtime.runPromise(
+      Effect.succeed({ id: 1, version: 2 }).pipe(Cacheme.memoize(new VersionNode({ id: 1 })))
     )
+    // The first answers may come before the whole log is known.
+    const isWhole = Effect.map(
+      Cacheme.stats,
+      ({ store: { shared, tags } }) => tags >= (shared?.log?.rows ?? Infinity)
+    )
+    while (!(await runtime.runPromise(isWhole))) await until(now() + 10)
   }
   await read("EMPTY:")
   const before = used()

@@ -47,6 +47,8 @@ export class Crew {
   /** True while it has its turn among the lookups of its node. */
   hasTurn = false
   isUrgent = false
+  /** True once another crew has waited for it. */
+  isAwaited = false
   /** Opens when it need not wait for its turn. */
   readonly urgent: Latch.Latch = Latch.makeUnsafe()
   /** The crews that its lookup waits for. */
@@ -78,6 +80,7 @@ export class Crew {
   /** Notes that its lookup waits for another crew. */
   waitFor(crew: Crew): void {
     this.waitsFor.add(crew)
+    crew.isAwaited = true
     if (this.hasTurn || this.isUrgent) crew.hurry()
   }
 }

@@ -55,10 +55,11 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
 
   const guardFill = (fill: Fill): Fill => ({
     isOvertaken: () => attempt("isOvertaken", fill.isOvertaken, true),
-    isQuiet: () => attempt("isQuiet", fill.isQuiet, false),
+    isQuiet: recover("isQuiet", fill.isQuiet, false),
     store: (entry) => recover("store", fill.store(entry), "failed"),
     replace: (request, entry) => orFail(Effect.suspend(() => fill.replace(request, entry))),
     discard: recover("discard", fill.discard, undefined),
+    noteUnstored: () => attempt("noteUnstored", fill.noteUnstored, undefined),
     end: recover("end", fill.end, undefined)
   })
 
@@ -130,10 +131,11 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
 /** Instead of the right to store an answer: the answer is given, and not stored. */
 const noFill = (store: Store["Service"]): Fill => ({
   isOvertaken: () => false,
-  isQuiet: () => true,
+  isQuiet: Effect.succeed(store.shared === undefined),
   store: () => Effect.succeed("failed"),
   replace: (request) =>
     Effect.map(store.invalidate(request), (applied) => ({ ...applied, stored: "failed" })),
   discard: Effect.void,
+  noteUnstored: () => {},
   end: Effect.void
 })

@@ -156,13 +156,12 @@ export class Lookups {
         policy,
         clock
       )
-      const isNested = (yield* CurrentCrew) !== undefined
-      const patience = isNested ? (this.store.shared?.lease ?? Infinity) : Infinity
-      const herd = new Herd(Node.herd(missing[0]!.node), patience, clock)
+      const herd = new Herd(Node.herd(missing[0]!.node), crew, this.store.shared?.lease ?? 0, clock)
       let left: ReadonlyArray<Ready> = yield* Effect.forEach(missing, (departure) =>
         Effect.map(this.appraiser.declaredIds(departure.node, policy), (declared) => ({
           ...departure,
-          declared
+          declared,
+          isImpatient: false
         }))
       )
       for (;;) {
@@ -248,7 +247,7 @@ export class Lookups {
       const wanted = left.map((ready) => ({
         node: ready.node,
         known: knownOf(ready),
-        isImpatient,
+        isImpatient: isImpatient || ready.isImpatient,
         accepts: (found: Found) => willDo(found, crew, trip)
       }))
       return Effect.map(shared.acquire(wanted, clock), (acquired) =>
@@ -299,7 +298,8 @@ export class Lookups {
       // Closed to joiners first: whoever comes now starts anew or finds what is stored.
       this.flights.close(flight)
       const stored = fill && (yield* this.#store(fill, node, entry, isAnswer))
-      const isSound = stored === "stored" || (stored === undefined && fill?.isQuiet() !== false)
+      const isSound =
+        stored === "stored" || (stored === undefined && (fill === undefined || (yield* fill.isQuiet)))
       this.#land(flight, { exit, isAnswer, isSound, ids })
       yield* this.#log(node, startedAt, noted.took, exit, stored)
     })
@@ -317,7 +317,10 @@ export class Lookups {
     entry: Entry | undefined,
     isAnswer: boolean
   ): Effect.Effect<Stored | undefined> {
-    if (entry === undefined) return isAnswer ? Effect.as(fill.discard, undefined) : Effect.undefined
+    if (entry === undefined) {
+      fill.noteUnstored()
+      return isAnswer ? Effect.as(fill.discard, undefined) : Effect.undefined
+    }
     return Effect.tap(fill.store(entry), (stored) => Effect.sync(() => this.countRefusal(node, stored)))
   }
 
@@ -480,30 +483,35 @@ const willDo = ({ expiresAt, exit }: Found, crew: Crew, { newerThan }: Trip): bo
 /** A departure, and the ids that its answer rests on as far as its key tells. */
 interface Ready extends Departure {
   readonly declared: ReadonlyArray<string> | undefined
+  /** True when it waits no more for who else looks it up. */
+  isImpatient: boolean
 }
 
 /** A departure whose key another process looks up. */
 interface Waiting {
   readonly ready: Ready
-  readonly woken: Effect.Effect<void>
+  readonly woken: Effect.Effect<boolean>
 }
 
 /** Waits for other processes: until one of them is heard of, or it is time to look again by the schedule. */
 class Herd {
   isOver = false
   #step: Effect.Effect<unknown, unknown> | undefined
+  #endsAt = Infinity
   readonly #schedule: Schedule.Schedule<unknown>
+  readonly #crew: Crew
+  readonly #patience: number
   readonly #clock: Clock.Clock
-  readonly #endsAt: number
 
   /**
-   * Waits for so many milliseconds in all. A lookup that is made for another one may be waited for, in the end, by the
-   * process that it waits for, where batches are in it; so it does not wait for ever.
+   * Waits for so many milliseconds once its crew is waited for by another one: that may be, in the end, what the process
+   * that it waits for waits for itself.
    */
-  constructor(schedule: Schedule.Schedule<unknown>, patience: number, clock: Clock.Clock) {
+  constructor(schedule: Schedule.Schedule<unknown>, crew: Crew, patience: number, clock: Clock.Clock) {
     this.#schedule = schedule
+    this.#crew = crew
+    this.#patience = patience
     this.#clock = clock
-    this.#endsAt = clock.currentTimeMillisUnsafe() + patience
   }
 
   wait(waiting: ReadonlyArray<Waiting>): Effect.Effect<void> {
@@ -512,16 +520,22 @@ class Herd {
         const step = yield* Schedule.toStepWithSleep(this.#schedule)
         this.#step = Effect.suspend(() => step(undefined))
       }
-      const woken = Effect.forEach(waiting, ({ woken }) => woken, {
-        concurrency: "unbounded",
-        discard: true
-      })
+      const woken = Effect.forEach(
+        waiting,
+        ({ ready, woken }) =>
+          Effect.map(woken, (wasVain) => {
+            ready.isImpatient = wasVain
+          }),
+        { concurrency: "unbounded", discard: true }
+      )
       // The schedule fails when it is over: then it waits no more.
       const isOver = yield* Effect.raceFirst(
         Effect.as(woken, false),
         Effect.matchCause(this.#step, { onSuccess: () => false, onFailure: () => true })
       )
-      this.isOver = isOver || this.#clock.currentTimeMillisUnsafe() >= this.#endsAt
+      const now = this.#clock.currentTimeMillisUnsafe()
+      if (this.#crew.isAwaited) this.#endsAt = Math.min(this.#endsAt, now + this.#patience)
+      this.isOver ||= isOver || now >= this.#endsAt
     })
   }
 }

@@ -62,7 +62,7 @@ export interface Fill {
   /** True when something this key is known to rest on was invalidated since: the answer cannot be stored. */
   readonly isOvertaken: () => boolean
   /** True when nothing at all was invalidated since. */
-  readonly isQuiet: () => boolean
+  readonly isQuiet: Effect.Effect<boolean>
   /** Stores the answer unless one of its tags was invalidated since the lookup began. */
   readonly store: (entry: Entry) => Effect.Effect<Stored>
   /**
@@ -72,6 +72,8 @@ export interface Fill {
   readonly replace: (request: Request, entry: Entry) => Effect.Effect<Applied, CachemeError>
   /** Gives up what the key holds, fresh or stale: a newer answer is known, which is not to be stored. */
   readonly discard: Effect.Effect<void>
+  /** Notes that the lookup has ended with what is not to be stored: others need not wait for another one. */
+  readonly noteUnstored: () => void
   /** Gives the right back. Must be called once, after `store` or without it. */
   readonly end: Effect.Effect<void>
 }
@@ -93,8 +95,11 @@ export type Acquired =
   | { readonly _tag: "Fill"; readonly fill: Fill }
   /** The answer, which somebody else has stored meanwhile. */
   | { readonly _tag: "Found"; readonly found: Found }
-  /** Another process is looking it up; the effect ends when that may have changed, and may be interrupted freely. */
-  | { readonly _tag: "Elsewhere"; readonly woken: Effect.Effect<void> }
+  /**
+   * Another process is looking it up; the effect ends when that may have changed, and may be interrupted freely. It ends
+   * with true when that lookup came to nothing that is stored: it is no use to wait for another one.
+   */
+  | { readonly _tag: "Elsewhere"; readonly woken: Effect.Effect<boolean> }
 
 /** What a store that several processes share can do besides. */
 export interface Shared {

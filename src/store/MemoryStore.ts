@@ -229,8 +229,8 @@ class MemoryFill implements Fill {
     this.#known = known
     this.startedAt = since
   }
-  isQuiet = () => this.#memory.sequence === this.startedAt
-  isOvertaken = () => !this.isQuiet() && this.#memory.isOvertaken(this.startedAt, this.#known)
+  isQuiet = Effect.sync(() => this.#isQuiet)
+  isOvertaken = () => !this.#isQuiet && this.#memory.isOvertaken(this.startedAt, this.#known)
   store = (entry: Entry) =>
     Effect.map(Clock.currentTimeMillis, (now): Stored =>
       this.#accepts(entry) ? this.#memory.store(this.#node, entry, now) : "overtaken"
@@ -243,8 +243,12 @@ class MemoryFill implements Fill {
       return { ...applied, stored: isAccepted ? this.#memory.store(this.#node, entry, now) : "overtaken" }
     })
   discard = Effect.sync(() => this.#memory.discard(this.#node))
+  noteUnstored = () => {}
+  get #isQuiet(): boolean {
+    return this.#memory.sequence === this.startedAt
+  }
   #accepts(entry: Entry): boolean {
-    if (this.isQuiet()) return true
+    if (this.#isQuiet) return true
     return !this.#memory.isOvertaken(this.startedAt, [this.#node[Node.TypeId].id(this.#node), ...entry.tags])
   }
   end = Effect.sync(() => this.#memory.endFill(this))

@@ -69,17 +69,8 @@ const each = (name: string, body: Body) => {
   for (const kind of sharedStores) it.effect(`${name} (${kind})`, () => Effect.scoped(body(kind)), 10_000)
 }
 
-const eachFails = (name: string, body: Body) => {
-  for (const kind of sharedStores)
-    it.effect.fails(`${name} (${kind})`, () => Effect.scoped(body(kind)), 10_000)
-}
-
 const eachLive = (name: string, body: Body) => {
   for (const kind of sharedStores) it.live(`${name} (${kind})`, () => Effect.scoped(body(kind)), 10_000)
-}
-
-const eachLiveFails = (name: string, body: Body) => {
-  for (const kind of sharedStores) it.live.fails(`${name} (${kind})`, () => Effect.scoped(body(kind)), 10_000)
 }
 
 describe("Herd", () => {
@@ -398,7 +389,7 @@ describe("Herd", () => {
   )
 
   for (const joins of [false, true])
-    (joins ? eachLiveFails : eachLive)(
+    (joins ? eachLive : eachLive)(
       `lookups that need each other's turns in two processes do not wait for ever, ${joins ? "which they join" : "which they start"}`,
       (kind) =>
         Effect.gen(function* () {
@@ -441,7 +432,7 @@ describe("Herd", () => {
         })
     )
 
-  eachFails("a failure is shared by those of a process who wait for it", (kind) =>
+  each("a failure is shared by those of a process who wait for it", (kind) =>
     Effect.gen(function* () {
       const [a] = yield* startProcesses(kind)
       const source = new Source()
@@ -456,7 +447,7 @@ describe("Herd", () => {
     })
   )
 
-  eachFails("when a lookup has failed, the processes that waited do not queue behind each other's", (kind) =>
+  each("when a lookup has failed, the processes that waited do not queue behind each other's", (kind) =>
     Effect.gen(function* () {
       const [a, b, c, d] = yield* startProcesses(kind)
       const gates: Array<Deferred.Deferred<never, string>> = []

@@ -32,6 +32,8 @@ export type Verdict = "stored" | "overtaken" | "away"
 export interface Lease {
   readonly lease: string
   readonly token: string
+  /** True when its lookup has ended with what is not to be stored: another one may end so, too. */
+  readonly isVain?: boolean | undefined
 }
 
 /** A lease that is asked for, and the entry that it is for. */
@@ -487,7 +489,8 @@ export class Cell {
     for (let i = 0; i < all.length; i += readsAtOnce) {
       const part = all.slice(i, i + readsAtOnce)
       const keys = part.map(({ lease }) => lease)
-      await this.#run("release", keys, [this.options.events, ...part.map(({ token }) => token)]).catch(() =>
+      const args = part.flatMap(({ token, isVain }) => [token, isVain === true ? "unstored" : "released"])
+      await this.#run("release", keys, [this.options.events, ...args]).catch(() =>
         this.#unreleased.push(...part.slice(0, leasesKept - this.#unreleased.length))
       )
     }

@@ -143,6 +143,7 @@ class FarFill implements Fill {
   readonly #known: ReadonlyArray<string>
   readonly #point: Point | undefined
   #lease: Lease | undefined
+  #isVain = false
   readonly #invalidations: number
 
   constructor(
@@ -160,8 +161,19 @@ class FarFill implements Fill {
     this.#invalidations = store.invalidations
   }
 
-  /** Others may have invalidated what it cannot know of before it stores. */
-  isQuiet = () => false
+  /** Others may have invalidated something, so it asks. */
+  get isQuiet(): Effect.Effect<boolean> {
+    const point = this.#point
+    if (point === undefined) return Effect.succeed(false)
+    const cell = this.#store.cellOf(this.#known[0]!)
+    return Effect.callback((resume) =>
+      cell.validate((isCovered) => {
+        const { incarnation, newest } = cell.mirror
+        const isQuiet = incarnation === point.incarnation && newest <= point.sequence
+        resume(Effect.succeed(isCovered && this.#store.isOpen && isQuiet))
+      })
+    )
+  }
 
   isOvertaken = () => {
     // What this process has invalidated, and Redis has not heard of yet, the mirror cannot tell.
@@ -189,9 +201,13 @@ class FarFill implements Fill {
     return this.#store.discard(this.#node)
   }
 
+  noteUnstored = () => {
+    this.#isVain = true
+  }
+
   get end(): Effect.Effect<void> {
     return Effect.sync(() => {
-      if (this.#lease !== undefined) this.#store.giveBack(this.#lease)
+      if (this.#lease !== undefined) this.#store.giveBack({ ...this.#lease, isVain: this.#isVain })
       this.#lease = undefined
     })
   }
@@ -220,7 +236,7 @@ class FarStore implements Shared {
   readonly #toDeliver = Latch.makeUnsafe(false)
   readonly #listeners = new Set<(invalidation: Invalidation) => void>()
   /** Those who wait for a lease to be given back, by its name. */
-  readonly #sleepers = new Map<string, Set<() => void>>()
+  readonly #sleepers = new Map<string, Set<(wasVain: boolean) => void>>()
   readonly #reads = new WeakMap<Buffer, Read | null>()
   #warnedAt = -Infinity
   readonly #warned = new Set<string>()
@@ -520,16 +536,21 @@ class FarStore implements Shared {
   }
 
   /** Hears from now on that a lease is given back. */
-  #hearRelease(lease: string): { readonly woken: Effect.Effect<void>; readonly forget: () => void } {
+  #hearRelease(lease: string): { readonly woken: Effect.Effect<boolean>; readonly forget: () => void } {
     const heard = Latch.makeUnsafe(false)
-    const wake = () => heard.openUnsafe()
+    let isVain = false
+    const wake = (wasVain: boolean) => {
+      isVain = wasVain
+      heard.openUnsafe()
+    }
     const others = this.#sleepers.get(lease) ?? new Set()
     this.#sleepers.set(lease, others.add(wake))
     const forget = () => {
       others.delete(wake)
       if (others.size === 0 && this.#sleepers.get(lease) === others) this.#sleepers.delete(lease)
     }
-    return { woken: Effect.ensuring(heard.await, Effect.sync(forget)), forget }
+    const woken = Effect.map(heard.await, () => isVain)
+    return { woken: Effect.ensuring(woken, Effect.sync(forget)), forget }
   }
 
   /** Gives back what it holds, and waits until Redis has heard of it. */
@@ -832,11 +853,11 @@ class FarStore implements Shared {
 
   #hear(cell: Cell, bytes: Buffer): void {
     const [what, ...parts] = bytes.toString().split("\n")
-    if (what === "released") {
+    if (what === "released" || what === "unstored") {
       const lease = parts.join("\n")
       const sleepers = this.#sleepers.get(lease)
       this.#sleepers.delete(lease)
-      for (const wake of sleepers ?? []) wake()
+      for (const wake of sleepers ?? []) wake(what === "unstored")
     } else if (what === "invalidated") this.#hearInvalidated(cell, parts)
   }
 

@@ -203,8 +203,8 @@ export class Mirror {
     if (isCut) this.#read = Math.max(this.#read, Number(rows.at(-1)) - 1)
     else {
       this.#moveCursor(sequence)
-      // Nothing but that was invalidated until the server answered.
-      this.#remember(time)
+      // Nothing but that was invalidated until the server answered, whose clock may have been set back.
+      this.#remember(Math.max(time, sequence))
     }
     return isCut ? "more" : "complete"
   }

@@ -76,11 +76,11 @@ end
 -- A lease is a token, the position at which its lookup began, and a mark if somebody waits for it.
 local function isOf(held, token) return string.sub(held, 1, #token + 1) == token .. '@' end
 -- Gives a lease back, and wakes those who wait for it: they have marked it.
-local function release(L, token, channel)
+local function release(L, token, channel, what)
   local held = holder(L)
   if not held or not isOf(held, token) then return end
   redis.call('DEL', L)
-  if string.sub(held, -1) == '+' then redis.pcall('PUBLISH', channel, 'released\\n' .. L) end
+  if string.sub(held, -1) == '+' then redis.pcall('PUBLISH', channel, what .. '\\n' .. L) end
 end
 -- True when one of the members ARGV[first..last] was invalidated after a sequence.
 local function overtaken(after, first, last)
@@ -187,7 +187,7 @@ for i = 4, #KEYS, 2 do
     redis.call('SET', E, ARGV[a + 5], 'PX', keep)
     if longest ~= 'forever' and tonumber(keep) > tonumber(longest) then longest = keep end
   end
-  if token ~= '' and string.sub(verdict, 1, 8) ~= 'patterns' then release(L, token, ARGV[2]) end
+  if token ~= '' and string.sub(verdict, 1, 8) ~= 'patterns' then release(L, token, ARGV[2], 'released') end
   out[#out + 1] = verdict
   a = a + 7 + count
 end
@@ -251,8 +251,8 @@ for i = 4, #KEYS do
 end
 return kept`,
 
-  /** Gives leases back without an answer. Takes the channel and tokens. */
-  release: `for i = 4, #KEYS do release(KEYS[i], ARGV[i - 2], ARGV[1]) end return 1`,
+  /** Gives leases back without an answer. Takes the channel, and for each a token and what to tell those who wait. */
+  release: `for i = 4, #KEYS do release(KEYS[i], ARGV[2 * i - 6], ARGV[1], ARGV[2 * i - 5]) end return 1`,
 
   /** The log in numbers. Takes a new incarnation; answers the server's time, rows, floor, the oldest row's sequence. */
   measure: `

@@ -106,6 +106,7 @@ const aCell = (url: string = inject("redisUrl")) => {
         cell.acquire({
           entry: `${prefix}entry:${key}`,
           key,
+          known: [key],
           lease: `${prefix}lease:${key}`,
           token: `${++tokens}`
         }),

@@ -36,6 +36,7 @@ const delta = (
   sequence: 100,
   floor: 10,
   rows: rows.flatMap(([member, at]) => [member, String(at)]),
+  time: more.sequence ?? 100,
   sent: mirror.asking(1000),
   ...more
 })
@@ -245,7 +246,7 @@ describe("Mirror", () => {
   })
 
   describe("since when an answer is not fresh", () => {
-    it("is where the delta began that told of it, or a message exactly", () => {
+    it("is where the last delta ended before the one that told of it, or right before a message", () => {
       const { mirror } = aMirror()
       mirror.apply(delta(mirror, [[":#a", 20]], {}))
       mirror.apply(
@@ -259,9 +260,13 @@ describe("Mirror", () => {
         )
       )
       mirror.applyNext({ incarnation: "1", sequence: 300 }, 200, [":#d"])
+      // The server had answered at 400, and nothing but that had happened.
+      mirror.apply(delta(mirror, [], { sequence: 300, time: 400 }))
+      mirror.apply(delta(mirror, [[":#e", 500]], { sequence: 600 }))
+      assert.strictEqual(mirror.endedNotBefore(entry(50, ["#e"]), "row:1"), 400)
       assert.strictEqual(mirror.endedNotBefore(entry(110, ["#b"]), "row:1"), 110)
       assert.strictEqual(mirror.endedNotBefore(entry(50, ["#b", "#c"]), "row:1"), 100)
-      assert.strictEqual(mirror.endedNotBefore(entry(50, ["#d"]), "row:1"), 200)
+      assert.strictEqual(mirror.endedNotBefore(entry(50, ["#d"]), "row:1"), 299)
       assert.strictEqual(mirror.endedNotBefore(entry(50, ["#c", "#d"]), "row:1"), 100)
     })
 
@@ -271,9 +276,9 @@ describe("Mirror", () => {
       mirror.applyNext({ incarnation: "1", sequence: 300 }, 100, [":#a", "~row:*"])
       mirror.applyNext({ incarnation: "1", sequence: 400 }, 300, ["~row:*"])
       assert.strictEqual(mirror.endedNotBefore(entry(40, ["#a"]), "list:1"), 40)
-      assert.strictEqual(mirror.endedNotBefore(entry(60, ["#a"]), "list:1"), 100)
+      assert.strictEqual(mirror.endedNotBefore(entry(60, ["#a"]), "list:1"), 299)
       assert.strictEqual(mirror.endedNotBefore(entry(110), "row:1"), 110)
-      assert.strictEqual(mirror.endedNotBefore(entry(310), "row:1"), 310)
+      assert.strictEqual(mirror.endedNotBefore(entry(310), "row:1"), 399)
     })
 
     it("is not taken from the middle of a delta that came in pieces", () => {
@@ -364,6 +369,7 @@ interface Known {
 /** A cell as Redis keeps it, and the log of everything that was ever invalidated, which Redis does not keep. */
 class World {
   incarnation = "1"
+  clock = 1000
   sequence = 1000
   floor = 1000
   readonly log = new Map<string, number>()
@@ -371,7 +377,8 @@ class World {
 
   invalidate(invalidated: ReadonlyArray<string>, later: number): void {
     const previous = this.sequence
-    this.sequence += 1 + later
+    this.clock += later
+    this.sequence = Math.max(this.sequence + 1, this.clock)
     for (const member of invalidated) {
       this.log.delete(member)
       this.log.set(member, this.sequence)
@@ -393,7 +400,7 @@ class World {
 
   beginAnew(clock: number): void {
     this.incarnation = String(Number(this.incarnation) + 1)
-    this.floor = this.sequence = this.sequence + clock
+    this.floor = this.sequence = this.clock = Math.max(this.sequence, this.clock) + clock
     this.log.clear()
   }
 
@@ -405,6 +412,7 @@ class World {
       sequence: this.sequence,
       floor: this.floor,
       rows: rows.flatMap(([member, at]) => [member, String(at)]),
+      time: this.clock,
       sent
     }
   }

@@ -61,12 +61,12 @@ const aCell = async (url: string = inject("redisUrl")) => {
   const acquire = async (
     leases: ReadonlyArray<string> = [],
     tokens: ReadonlyArray<string> = [],
-    length = 5000
+    { length = 5000, known = [] as ReadonlyArray<string> } = {}
   ) => {
     const [incarnation, sequence, ...held] = await run<Array<string | number>>(
       "acquire",
       leases.map((lease) => prefix + lease),
-      [anew(), length, ...tokens]
+      [anew(), length, ...tokens.flatMap((token) => [token, known.length, ...known])]
     )
     return { incarnation: String(incarnation), sequence: Number(sequence), held }
   }
@@ -425,17 +425,39 @@ describe("acquire", () => {
     assert.isAbove(await cell.redis.pttl(cell.name("2")), 4000)
     // Who had to wait has marked it, once.
     await cell.acquire(["2"], ["e"])
-    assert.deepStrictEqual(await cell.redis.mget(cell.name("1"), cell.name("2")), ["a", "b+"])
+    const at = `${incarnation}:${sequence}`
+    assert.deepStrictEqual(await cell.redis.mget(cell.name("1"), cell.name("2")), [`a@${at}`, `b@${at}+`])
   })
 
   it("gives a lease again once it has ended", async () => {
     const cell = await aCell()
-    assert.deepStrictEqual((await cell.acquire(["1"], ["a"], 1)).held, [1])
+    assert.deepStrictEqual((await cell.acquire(["1"], ["a"], { length: 1 })).held, [1])
     while ((await cell.redis.exists(cell.name("1"))) === 1);
     assert.deepStrictEqual((await cell.acquire(["1"], ["b"])).held, [1])
     // The first comes late with its answer: it takes nothing from the second.
     await cell.run("release", [cell.name("1")], [cell.channel, "a"])
-    assert.strictEqual(await cell.redis.get(cell.name("1")), "b")
+    assert.match((await cell.redis.get(cell.name("1")))!, /^b@/)
+  })
+
+  it("takes a lease over whose answer can no longer be stored, and leaves it marked for those who wait", async () => {
+    const cell = await aCell()
+    const known = [":row:1", "row:*"]
+    const acquire = async (token: string, more = known) =>
+      (await cell.acquire(["1"], [token], { known: more })).held[0]
+    assert.strictEqual(await acquire("a"), 1)
+    await cell.invalidate([":#other"])
+    assert.strictEqual(await acquire("b"), 0)
+    await cell.invalidate([":row:1"])
+    // Who knows of nothing that it rests on does not know.
+    assert.strictEqual(await acquire("c", [":#x"]), 0)
+    assert.strictEqual(await acquire("d"), 1)
+    assert.match((await cell.redis.get(cell.name("1")))!, /^d@\d+:\d+\+$/)
+    assert.strictEqual(await acquire("e"), 0)
+    // The first gives back what it has no more.
+    await cell.run("release", [cell.name("1")], [cell.channel, "a"])
+    assert.strictEqual(await acquire("f"), 0)
+    await cell.run("reset", [], [cell.anew()])
+    assert.strictEqual(await acquire("g"), 1)
   })
 
   it("takes what is no lease for nothing", async () => {
@@ -445,7 +467,10 @@ describe("acquire", () => {
       (key) => cell.redis.hset(key, "garbage", "1"),
       // A lease ends by itself; this would not.
       (key) => cell.redis.set(key, Buffer.from([0, 255, 43])),
-      (key) => cell.redis.set(key, "")
+      (key) => cell.redis.set(key, ""),
+      (key) => cell.redis.set(key, "garbage", "PX", 60_000),
+      (key) => cell.redis.set(key, "garbage@1:x+", "PX", 60_000),
+      (key) => cell.redis.set(key, "garbage@1:1+", "PX", 60_000)
     ]
     for (const [i, harm] of harms.entries()) {
       await harm(cell.name(`${i}`))
@@ -456,7 +481,7 @@ describe("acquire", () => {
 
   it("is kept by its holder, marked or not, and by nobody else", async () => {
     const cell = await aCell()
-    await cell.acquire(["1", "2", "3"], ["a", "b", "c"], 1000)
+    await cell.acquire(["1", "2", "3"], ["a", "b", "c"], { length: 1000 })
     await cell.acquire(["2"], ["x"])
     const kept = await cell.run<number>(
       "renew",
@@ -493,7 +518,9 @@ describe("release", () => {
     await cell.redis.publish(cell.channel, "end")
     await end
     assert.deepStrictEqual(heard, [`released\n${cell.name("lease:2")}`, `released\n${cell.name("4")}`])
-    assert.deepStrictEqual(await cell.redis.mget(leases.map(cell.name)), [null, null, null, "z"])
+    const { incarnation, sequence } = point
+    const last = `z@${incarnation}:${sequence}`
+    assert.deepStrictEqual(await cell.redis.mget(leases.map(cell.name)), [null, null, null, last])
   })
 })
 
@@ -581,7 +608,7 @@ describe("store", () => {
     const verdict = `patterns:${sequence}`
     assert.strictEqual(await cell.store("1", begun, [":row:1"], { token: "a" }), verdict)
     assert.strictEqual(await cell.store("1", begun, [":row:1"], { token: "a", seen: sequence - 1 }), verdict)
-    assert.strictEqual(await cell.redis.get(cell.name("lease:1")), "a")
+    assert.match((await cell.redis.get(cell.name("lease:1")))!, /^a@/)
     assert.isNull(await cell.entry("1"))
     const later = await cell.invalidate(["~list:*"])
     assert.strictEqual(
