@@ -126,5 +126,7 @@ const mirror = async (): Promise<void> => {
 }
 
 const roles: Record<string, () => Promise<void>> = { herd, writer, startup, mirror }
+// It does not outlive who has started it.
+process.on("disconnect", () => process.exit())
 const play = roles[role ?? ""]
 if (play !== undefined) await play()

@@ -60,14 +60,14 @@ export interface Findings {
 }
 
 /** What went on in a phase. */
-export interface Phase {
+interface Phase {
   readonly faults: ReadonlyArray<Fault>
   seconds: number
   readonly tallies: Readonly<Record<string, Tally>>
 }
 
 /** The lookups that a herd has made in a mode: one, and one more after it was dispersed. */
-export interface Herd {
+interface Herd {
   readonly mode: Mode
   readonly lookups: number
   readonly expected: number

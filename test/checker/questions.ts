@@ -15,11 +15,11 @@ export const Row = Schema.Struct({
 })
 export type Row = typeof Row.Type
 
-export class RowTag extends Tag.Class<RowTag>()("row", { id: Schema.Int }) {}
-export class OwnerTag extends Tag.Class<OwnerTag>()("owner", { id: Schema.Int }) {}
+class RowTag extends Tag.Class<RowTag>()("row", { id: Schema.Int }) {}
+class OwnerTag extends Tag.Class<OwnerTag>()("owner", { id: Schema.Int }) {}
 
 /** A row. Its own tag is told by its key, its owner's by its value. */
-export class RowNode extends Node.Class<RowNode>()("row", {
+class RowNode extends Node.Class<RowNode>()("row", {
   key: { id: Schema.Int },
   value: Row,
   timeToLive: "1 minute",
@@ -28,7 +28,7 @@ export class RowNode extends Node.Class<RowNode>()("row", {
 }) {}
 
 /** Two rows, by two memoized reads within its lookup. */
-export class PairNode extends Node.Class<PairNode>()("pair", {
+class PairNode extends Node.Class<PairNode>()("pair", {
   key: { id: Schema.Int },
   value: Schema.Tuple([Row, Row]),
   timeToLive: "1 minute"

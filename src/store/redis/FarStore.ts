@@ -135,7 +135,7 @@ export const make = (settings: FarSettings): Effect.Effect<Store["Service"], Cac
   })
 
 /** What concerns the network goes by real time, whatever clock the program has. */
-const realClock = Context.get(Context.empty() as Context.Context<never>, Clock.Clock)
+const realClock = Context.get(Context.empty(), Clock.Clock)
 
 class FarFill implements Fill {
   readonly #store: FarStore

@@ -40,7 +40,7 @@ export interface RedisSettings {
 }
 
 /** What a URL says. */
-export interface Address {
+interface Address {
   readonly host: string
   readonly port: number
   readonly db: number

@@ -24,6 +24,7 @@ class HeldLink {
   readonly hooks: Record<string, Hooks> = {}
   readonly sent: Array<string> = []
   readonly suspected: Array<unknown> = []
+  readonly #once = new Map<string, Array<Hooks>>()
   readonly #held: Redis
 
   constructor(url: string) {
@@ -34,7 +35,7 @@ class HeldLink {
         const command = (redis as any)[name]
         if (typeof command !== "function") return command
         return (...args: ReadonlyArray<unknown>) => {
-          const { before, after } = this.hooks[name] ?? {}
+          const { before, after } = this.#once.get(name)?.shift() ?? this.hooks[name] ?? {}
           this.sent.push(name)
           const send = () => command.apply(redis, args)
           const asked = before === undefined ? send() : before().then(send)
@@ -57,15 +58,9 @@ class HeldLink {
     this.suspected.push(error)
   }
 
-  /** Something to be done when a command is sent, or its reply comes, for the first time. */
+  /** Something to be done before the next command of a name is sent, or when its reply comes. */
   once(command: string, when: keyof Hooks, then: () => Promise<unknown>): void {
-    this.hooks[command] = {
-      ...this.hooks[command],
-      [when]: async () => {
-        this.hooks[command]![when] = undefined
-        await then()
-      }
-    }
+    this.#once.set(command, [...(this.#once.get(command) ?? []), { [when]: then }])
   }
 }
 
@@ -501,6 +496,17 @@ describe("an invalidation", () => {
     assert.includeMembers(told, ["#all", ...times(50, (i) => `#${i}`)])
   })
 
+  it("does not make up for what others have invalidated before it", async () => {
+    const { process } = aCell()
+    const [one, other] = [process(), process()]
+    for (const self of [one, other]) await self.cell.sync()
+    await one.fill("row:1", ["#a"])
+    assert.strictEqual(await one.read("row:1"), "fresh")
+    await other.invalidate(":#a")
+    await one.invalidate(":#b")
+    assert.strictEqual(await one.read("row:1"), "ended by #a")
+  })
+
   it("whose reply is lost and which is sent again is no harm", async () => {
     const { process } = aCell()
     const [one, other] = [process(), process()]
@@ -589,9 +595,10 @@ describe("an invalidation", () => {
       listener.cell.hear(point, previous, members)
       await turn()
     }
-    await Promise.all([writer.cell.sync(), listener.cell.sync()])
-    assert.isAtMost(writer.cell.mirror.size, 250)
-    assert.isAtMost(listener.cell.mirror.size, 250)
+    for (const { cell } of [writer, listener]) {
+      await vi.waitUntil(() => cell.mirror.size < 300)
+      assert.isAbove(cell.mirror.size, 50)
+    }
   })
 })
 

@@ -435,7 +435,7 @@ describe("acquire", () => {
     while ((await cell.redis.exists(cell.name("1"))) === 1);
     assert.deepStrictEqual((await cell.acquire(["1"], ["b"])).held, [1])
     // The first comes late with its answer: it takes nothing from the second.
-    await cell.run("release", [cell.name("1")], [cell.channel, "a"])
+    await cell.run("release", [cell.name("1")], [cell.channel, "a", "released"])
     assert.match((await cell.redis.get(cell.name("1")))!, /^b@/)
   })
 
@@ -454,7 +454,7 @@ describe("acquire", () => {
     assert.match((await cell.redis.get(cell.name("1")))!, /^d@\d+:\d+\+$/)
     assert.strictEqual(await acquire("e"), 0)
     // The first gives back what it has no more.
-    await cell.run("release", [cell.name("1")], [cell.channel, "a"])
+    await cell.run("release", [cell.name("1")], [cell.channel, "a", "released"])
     assert.strictEqual(await acquire("f"), 0)
     await cell.run("reset", [], [cell.anew()])
     assert.strictEqual(await acquire("g"), 1)
@@ -511,13 +511,21 @@ describe("release", () => {
     await cell.acquire(["lease:2", "4"], ["x", "y"])
     await cell.store("1", point, [":#a"], { token: "a" })
     await cell.store("2", point, [":#a"], { token: "b" })
-    await cell.run("release", [cell.name("3"), cell.name("4")], [cell.channel, "c", "d"])
+    await cell.run(
+      "release",
+      [cell.name("3"), cell.name("4")],
+      [cell.channel, "c", "released", "d", "unstored"]
+    )
     // Once more, of what somebody else holds, and of what nobody does.
     await cell.acquire(["4"], ["z"])
-    await cell.run("release", [cell.name("3"), cell.name("4")], [cell.channel, "c", "d"])
+    await cell.run(
+      "release",
+      [cell.name("3"), cell.name("4")],
+      [cell.channel, "c", "released", "d", "unstored"]
+    )
     await cell.redis.publish(cell.channel, "end")
     await end
-    assert.deepStrictEqual(heard, [`released\n${cell.name("lease:2")}`, `released\n${cell.name("4")}`])
+    assert.deepStrictEqual(heard, [`released\n${cell.name("lease:2")}`, `unstored\n${cell.name("4")}`])
     const { incarnation, sequence } = point
     const last = `z@${incarnation}:${sequence}`
     assert.deepStrictEqual(await cell.redis.mget(leases.map(cell.name)), [null, null, null, last])
