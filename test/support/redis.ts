@@ -217,7 +217,7 @@ const installAsRoot = (): void => {
  * Unpacks the server and the libraries that this machine lacks into a folder, once. `apt` are more options of apt-get.
  * Everything apt-get writes is within the folder too, so it needs no rights.
  */
-export const unpack = (folder: string, apt: ReadonlyArray<string> = []): Program => {
+const unpack = (folder: string, apt: ReadonlyArray<string> = []): Program => {
   const root = join(folder, "root")
   if (!existsSync(root)) {
     mkdirSync(folder, { recursive: true })
