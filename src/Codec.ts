@@ -18,6 +18,7 @@ import * as SchemaIssue from "effect/SchemaIssue"
 import * as SchemaParser from "effect/SchemaParser"
 import { absence } from "./Entry.ts"
 import type { AnySchema, NodeDefinition } from "./Node.ts"
+import { type IsPlain, isPlainFor } from "./plainJson.ts"
 
 /** What the schemas say of a lookup's outcome. */
 export type Accepted =
@@ -102,7 +103,7 @@ export const decode = (
       return Exit.succeed(absence)
     case "value":
       return settled(() =>
-        Effect.flatMapEager(jsonCodecUnsafe(definition.value).decode(json), (value) =>
+        Effect.flatMapEager(readUnsafe(jsonCodecUnsafe(definition.value), json), (value) =>
           Exit.succeed(Exit.succeed(value))
         )
       )
@@ -119,6 +120,8 @@ export const decode = (
 interface JsonCodec {
   readonly encode: (value: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>
   readonly decode: (json: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>
+  /** Where it can be told at a look: true for JSON that decodes to itself. */
+  readonly isPlain: IsPlain | undefined
   /** Where two values may have one JSON: tells them apart. */
   readonly isSame: ((a: any, b: any) => boolean) | undefined
 }
@@ -135,11 +138,15 @@ const jsonCodecUnsafe = (schema: AnySchema): JsonCodec => {
   const codec: JsonCodec = {
     encode: SchemaParser.encodeUnknownEffect(json),
     decode: SchemaParser.decodeUnknownEffect(json),
+    isPlain: isPlainFor(json.ast),
     isSame: reaches(json.ast, isAmbiguous) ? Schema.toEquivalence(Schema.toType(schema) as any) : undefined
   }
   jsonCodecs.set(schema, codec)
   return codec
 }
+
+const readUnsafe = (codec: JsonCodec, json: unknown): Effect.Effect<unknown, SchemaIssue.Issue> =>
+  codec.isPlain?.(json) === true ? Exit.succeed(json) : codec.decode(json)
 
 const writeUnsafe = (
   codec: JsonCodec,

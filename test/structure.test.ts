@@ -36,6 +36,7 @@ const layers: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArr
       "Lookup.ts",
       "Lookups.ts",
       "Metrics.ts",
+      "plainJson.ts",
       "Profile.ts",
       "Recorder.ts",
       "Refresh.ts",

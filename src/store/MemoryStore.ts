@@ -287,13 +287,17 @@ export class Memory {
     const shelf = this.#shelves[definition.number]
     if (shelf === undefined) return undefined
     const slot = shelf.slots.get(definition.raw(node))
-    if (slot === undefined) return undefined
-    if (slot.checkedAt !== this.sequence && !this.#check(slot)) return undefined
+    return slot !== undefined && this.isFresh(slot, now) ? slot : undefined
+  }
+
+  /** True while what was found holds a fresh answer: a second look, for who had to wait after the first. */
+  isFresh(slot: Slot, now: Now): boolean {
+    if (slot.checkedAt !== this.sequence && !this.#check(slot)) return false
     const { expiry } = slot
-    if (expiry === undefined) return undefined
-    if (expiry !== Infinity && now.currentTimeMillisUnsafe() - shelf.epoch >= expiry) return undefined
+    if (expiry === undefined) return false
+    if (expiry !== Infinity && now.currentTimeMillisUnsafe() - slot.shelf.epoch >= expiry) return false
     if (slot.frequency < 3) slot.frequency++
-    return slot
+    return true
   }
 
   /** Looks whether an invalidation has ended an entry, and need not again until the next one. */

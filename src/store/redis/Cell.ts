@@ -174,6 +174,7 @@ export class Cell {
   /** Leases that could not be given back. */
   readonly #unreleased: Array<Lease> = []
   readonly #releasing = new Gathering<Lease>((all) => void this.#releaseAll(all))
+  readonly #removing = new Gathering<string>((names) => void this.#removeAll(names))
   readonly #invalidating = new Gathering<Waiting<Invalidating, Acknowledged>>((all) =>
     this.#invalidateAll(all)
   )
@@ -522,6 +523,16 @@ export class Cell {
     } catch {
       return giveBack("away")
     }
+  }
+
+  /** Gives up what is stored under a name. If that gets lost, it ends by itself. */
+  remove(entry: string): void {
+    if (this.link.isUp) this.#removing.add(entry)
+  }
+
+  async #removeAll(names: ReadonlyArray<string>): Promise<void> {
+    for (let i = 0; i < names.length; i += readsAtOnce)
+      await this.link.run((redis) => redis.unlink(...names.slice(i, i + readsAtOnce))).catch(() => {})
   }
 
   #storeAll(all: ReadonlyArray<Waiting<Storing & { readonly seen: number }, string>>): void {

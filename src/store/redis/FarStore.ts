@@ -237,7 +237,9 @@ class FarStore implements Shared {
   readonly #listeners = new Set<(invalidation: Invalidation) => void>()
   /** Those who wait for a lease to be given back, by its name. */
   readonly #sleepers = new Map<string, Set<(wasVain: boolean) => void>>()
-  readonly #reads = new WeakMap<Buffer, Read | null>()
+  /** What was read last, for all who have asked for it at once. A WeakMap of what was read costs every collection. */
+  #lastBytes: Buffer | undefined
+  #lastRead: Read | null = null
   #warnedAt = -Infinity
   readonly #warned = new Set<string>()
 
@@ -302,6 +304,13 @@ class FarStore implements Shared {
 
   look(nodes: ReadonlyArray<Node.Any>, now: Now): Effect.Effect<ReadonlyArray<Looked>> {
     if (!this.isOpen) return Effect.succeed(nodes.map(() => away))
+    const [node] = nodes
+    if (node !== undefined && nodes.length === 1)
+      return Effect.callback((resume) =>
+        this.#lookAt(node, now, (one) =>
+          resume(Effect.isEffect(one) ? Effect.map(one, (looked) => [looked]) : Exit.succeed([one]))
+        )
+      )
     return Effect.callback((resume) => {
       const looked: Array<Looked | Effect.Effect<Looked>> = Array.from({ length: nodes.length })
       let missing = nodes.length
@@ -324,12 +333,13 @@ class FarStore implements Shared {
   #lookAt(node: Node.Any, now: Now, settle: (looked: Looked | Effect.Effect<Looked>) => void): void {
     const near = this.#near
     const cell = this.#cellOfNode(node)
-    if (near?.peek(node, now) === undefined) return this.#readFar(cell, node, now, settle)
+    const found = near?.peek(node, now)
+    if (near === undefined || found === undefined) return this.#readFar(cell, node, now, settle)
     cell.validate((isCovered) => {
-      if (!isCovered) return settle(away)
-      const found = near.peek(node, now)
-      if (found === undefined) this.#readFar(cell, node, now, settle)
-      else settle({ found: found.taken() })
+      if (!isCovered) settle(away)
+      // What the mirror has learnt meanwhile has ended what was found.
+      else if (near.isFresh(found, now)) settle({ found: found.taken() })
+      else this.#readFar(cell, node, now, settle)
     })
   }
 
@@ -412,13 +422,12 @@ class FarStore implements Shared {
 
   /** The header is read once for all who have read the same bytes. */
   #readOf(bytes: Buffer): Read | null {
-    let read = this.#reads.get(bytes)
-    if (read === undefined) {
+    if (this.#lastBytes !== bytes) {
       const header = EntryBytes.readHeader(bytes)
-      read = header === undefined ? null : { header, decoded: undefined }
-      this.#reads.set(bytes, read)
+      this.#lastBytes = bytes
+      this.#lastRead = header === undefined ? null : { header, decoded: undefined }
     }
-    return read
+    return this.#lastRead
   }
 
   #decode(
@@ -686,11 +695,11 @@ class FarStore implements Shared {
   }
 
   discard(node: Node.Any): Effect.Effect<void> {
-    return Effect.promise(async () => {
+    return Effect.sync(() => {
       const definition = node[Node.TypeId]
+      const key = definition.id(node)
       this.#near?.discard(node)
-      const name = this.#names.entry(definition, definition.id(node))
-      await this.#link.run((redis) => redis.unlink(name)).catch(() => {})
+      this.cellOf(key).remove(this.#names.entry(definition, key))
     })
   }
 
