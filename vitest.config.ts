@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
 export default defineConfig(({ mode }) => ({
@@ -6,6 +7,8 @@ export default defineConfig(({ mode }) => ({
     globalSetup: ["test/support/globalSetup.ts"],
     // `npm run test:full`: the long histories.
     provide: { isFull: mode === "full" },
+    // Also on two cores: much of the time is spent waiting for servers.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: 20_000,
     hookTimeout: 60_000,
     // Everything must hold with the shortcut of a hit (src/Hit.ts), and without it.
