@@ -20,13 +20,14 @@ export interface Pattern {
 
 type Step = (char: string) => boolean
 
-/** Compiles a glob. Throws `InvalidTarget` when it is empty or too long. */
+/** Compiles a glob. Throws `InvalidTarget` when it is empty or too long, or holds half of a character. */
 export const makeUnsafe = (glob: string): Pattern => {
-  if (glob.length === 0 || glob.length > maxLength) {
+  // Half of a character has no UTF-8: what it matches here it would not match in another process.
+  if (glob.length === 0 || glob.length > maxLength || !glob.isWellFormed()) {
     throw new CachemeError({
       reason: new InvalidTarget({
         target: `the pattern ${describe(glob)}`,
-        expected: `1 to ${maxLength} characters`
+        expected: `1 to ${maxLength} whole characters`
       })
     })
   }

@@ -14,7 +14,7 @@
  * row up to there has been noted: by a complete delta, or by a message that begins exactly where the cursor is. A delta
  * that was cut tells where to ask on, and no more: what was invalidated before the cut and again after it is not in it.
  *
- * Everything here is synchronous. Who asks Redis, and when, is told in `Far.ts`.
+ * Everything here is synchronous. Who asks Redis, and when, is told in `Cell.ts`.
  */
 import * as Node from "../../Node.ts"
 import * as Pattern from "../../Pattern.ts"
