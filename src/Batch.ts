@@ -142,12 +142,9 @@ class Batch {
       counters.bypassed++
       return ask(this.#alone, node, place)
     }
-    const isShared = store.shared !== undefined
-    // What a lookup uses must be true at its start, which memory in front of a shared store does not tell.
-    const isRecording = this.#fiber.getRef(CurrentRecorder) !== undefined
-    const found = isShared && isRecording ? undefined : store.peek(node, moment)
+    const found = this.#lookups.atOnce(node, moment, this.#fiber)
     if (found !== undefined && this.#take(node, [place], found)) return
-    if (isShared) ask(this.#unknown, node, place)
+    if (store.shared !== undefined) ask(this.#unknown, node, place)
     else this.#miss(node, [place], () => store.held(node, moment))
   }
 

@@ -131,11 +131,7 @@ const make = Effect.fnUntraced(function* (
       const clock = fiber.getRef(Clock.Clock)
       const isUsed = (found: Found | undefined): found is Found =>
         found !== undefined && found.exit !== absence && hiddenBy(transaction, found) === undefined
-      // What a lookup uses must be true at its start, which memory in front of a shared store does not tell.
-      const found =
-        shared !== undefined && fiber.getRef(CurrentRecorder) !== undefined
-          ? undefined
-          : store.peek(node, clock)
+      const found = lookups.atOnce(node, clock, fiber)
       if (isUsed(found)) return answerFresh(node, lookup, policy, fiber, found)
       const otherwise = (held: Held) => {
         if (transaction !== undefined) {

@@ -27,7 +27,16 @@ import type { Profiles } from "./Profile.ts"
 import { CurrentRecorder, Recorder } from "./Recorder.ts"
 import { Refreshes } from "./Refresh.ts"
 import type { Settings } from "./Settings.ts"
-import { type Acquired, type Fill, type Found, type Held, noValue, type Store, type Stored } from "./Store.ts"
+import {
+  type Acquired,
+  type Fill,
+  type Found,
+  type Held,
+  noValue,
+  type Now,
+  type Store,
+  type Stored
+} from "./Store.ts"
 import { CurrentTransaction } from "./Transaction.ts"
 
 /** An effect that finds an answer, whatever it fails with and needs. */
@@ -77,6 +86,13 @@ export class Lookups {
     if (found === undefined || found.value === noValue) return undefined
     profile.counters.hits++
     return found
+  }
+
+  /** The fresh answer that may be given at once. */
+  atOnce(node: Node.Any, now: Now, fiber: Fiber.Fiber<any, any>): Found | undefined {
+    // What a lookup uses must be true at its start, which memory in front of a shared store does not tell.
+    const mustAsk = this.store.shared !== undefined && fiber.getRef(CurrentRecorder) !== undefined
+    return mustAsk ? undefined : this.store.peek(node, now)
   }
 
   // ------------------------------------------------------------------------------------------------------- shared

@@ -486,10 +486,8 @@ class FarStore implements Shared {
     return Effect.clockWith((clock) => {
       if (!this.isOpen) return Effect.succeed<Reason>({ _tag: "Away" })
       return Effect.callback<Reason>((resume) => {
-        const definition = node[Node.TypeId]
         const cell = this.#cellOfNode(node)
-        const key = definition.id(node)
-        cell.read(this.#names.entry(definition, key), key, (answer, fresh) => {
+        cell.read(this.nameOf(node), node[Node.TypeId].id(node), (answer, fresh) => {
           const { miss, endedBy, read } = this.#judge(cell, node, answer, fresh, clock)
           resume(Effect.succeed(reasonOf(miss, endedBy, read, clock.currentTimeMillisUnsafe() + cell.skew)))
         })
@@ -696,10 +694,8 @@ class FarStore implements Shared {
 
   discard(node: Node.Any): Effect.Effect<void> {
     return Effect.sync(() => {
-      const definition = node[Node.TypeId]
-      const key = definition.id(node)
       this.#near?.discard(node)
-      this.cellOf(key).remove(this.#names.entry(definition, key))
+      this.#cellOfNode(node).remove(this.nameOf(node))
     })
   }
 
