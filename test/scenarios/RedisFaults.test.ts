@@ -21,7 +21,7 @@ import {
   until
 } from "../support/outages.ts"
 import type { RunningRedis } from "../support/redis.ts"
-import { sharedStores } from "../support/shared.ts"
+import { replaceKey, sharedStores } from "../support/shared.ts"
 
 /**
  * Redis loses what it held, has no room, takes no writes or answers nonsense: what cannot be told is a miss, with one
@@ -152,7 +152,7 @@ describe.concurrent("Redis loses what it held", () => {
     ["the state, which is another's text now", (client) => client.set(names.state, "nonsense")],
     [
       "the log, which is another's list now",
-      (client) => client.del(names.log).then(() => client.rpush(names.log, "x"))
+      (client) => replaceKey(client, names.log, (commands) => commands.rpush(names.log, "x"))
     ],
     ["the position, which is nonsense now", (client) => client.set(names.position, "1:x:2")],
     [
@@ -162,7 +162,7 @@ describe.concurrent("Redis loses what it held", () => {
     ["an entry, which is nonsense now", (client, entry) => client.set(entry, "nonsense")],
     [
       "an entry, which is a hash now",
-      (client, entry) => client.del(entry).then(() => client.hset(entry, "a", 1))
+      (client, entry) => replaceKey(client, entry, (commands) => commands.hset(entry, "a", 1))
     ]
   ] as ReadonlyArray<readonly [string, (client: Redis, entry: string) => Promise<unknown>]>) {
     it.live(`${what}: misses, and never an older answer`, () =>

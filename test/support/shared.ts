@@ -1,5 +1,6 @@
 /** Stores over the Redis that the tests share, each test with names of its own. */
 import { Effect, Layer } from "effect"
+import type { ChainableCommander, Redis } from "ioredis"
 import { inject } from "vitest"
 import { RedisStore, TieredStore } from "../../src/index.ts"
 
@@ -24,3 +25,15 @@ export const layerOf = (
 /** The same, under a prefix of its own each time it is built. */
 export const freshLayerOf = (kind: SharedStore, options: Partial<TieredStore.Options> = {}) =>
   Layer.unwrap(Effect.sync(() => layerOf(kind, { prefix: ownPrefix(), ...options })))
+
+/**
+ * Puts something else under a key, in one step: a process that looks at its position in the background would write to
+ * a place that is empty for a moment.
+ */
+export const replaceKey = async (
+  redis: Redis,
+  key: string,
+  write: (commands: ChainableCommander) => ChainableCommander
+): Promise<void> => {
+  for (const [error] of (await write(redis.multi().del(key)).exec()) ?? []) if (error !== null) throw error
+}

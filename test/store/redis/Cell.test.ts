@@ -6,7 +6,7 @@ import { Away, type Link } from "../../../src/store/redis/Link.ts"
 import type { Listener, Point } from "../../../src/store/redis/Mirror.ts"
 import * as scripts from "../../../src/store/redis/scripts.ts"
 import { type RunningRedis, startRedis } from "../../support/redis.ts"
-import { ownPrefix } from "../../support/shared.ts"
+import { ownPrefix, replaceKey } from "../../support/shared.ts"
 
 // ----------------------------------------------------------------------------------------------------------- processes
 
@@ -325,8 +325,8 @@ describe("a read", () => {
       () => admin.set(options.position, "12:34"),
       () => admin.set(options.position, `${incarnation}:9007199254740991`),
       () => admin.set(options.position, `${incarnation}:${"9".repeat(400)}`),
-      () => admin.del(options.position).then(() => admin.lpush(options.position, "garbage")),
-      () => admin.del(options.position).then(() => admin.hset(options.position, "garbage", "1"))
+      () => replaceKey(admin, options.position, (commands) => commands.lpush(options.position, "garbage")),
+      () => replaceKey(admin, options.position, (commands) => commands.hset(options.position, "garbage", "1"))
     ]) {
       await harm()
       assert.isTrue(await validate(), harm.toString())

@@ -4,7 +4,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Exit, Fiber, Layer, Logger, Schema, type Scope } from "effect"
-import { Redis } from "ioredis"
+import { type ChainableCommander, Redis } from "ioredis"
 import { connect, createServer, type Socket } from "node:net"
 import { afterAll, beforeAll, inject } from "vitest"
 import { Cacheme, Node, Tag } from "../../../src/index.ts"
@@ -15,7 +15,7 @@ import * as Names from "../../../src/store/redis/names.ts"
 import * as scripts from "../../../src/store/redis/scripts.ts"
 import { type RunningProxy, startProxy } from "../../support/proxy.ts"
 import { freePort, type RedisOptions, type RunningRedis, startRedis } from "../../support/redis.ts"
-import { layerOf, ownPrefix, type SharedStore, sharedStores } from "../../support/shared.ts"
+import { layerOf, ownPrefix, replaceKey, type SharedStore, sharedStores } from "../../support/shared.ts"
 import { invalidation, row } from "../StoreSuite.ts"
 
 // ------------------------------------------------------------------------------------------------------- the servers
@@ -393,14 +393,14 @@ describe("book-keeping", () => {
     Effect.gen(function* () {
       const world = yield* aWorld(kind)
       const [one, other] = [yield* world.process(), yield* world.process()]
-      const garbage: ReadonlyArray<(redis: Redis, key: string) => Promise<unknown>> = [
-        (redis, key) => redis.set(key, Buffer.from([0, 255, 10, 13, 128])),
-        (redis, key) => redis.set(key, "1:1"),
-        (redis, key) => redis.lpush(key, "garbage"),
-        (redis, key) => redis.hset(key, "incarnation", "garbage", "sequence", "garbage"),
-        (redis, key) => redis.zadd(key, 1, "!", 2, ":#a"),
-        (redis, key) => redis.sadd(key, "garbage"),
-        (redis, key) => redis.xadd(key, "*", "garbage", "1")
+      const garbage: ReadonlyArray<(commands: ChainableCommander, key: string) => ChainableCommander> = [
+        (commands, key) => commands.set(key, Buffer.from([0, 255, 10, 13, 128])),
+        (commands, key) => commands.set(key, "1:1"),
+        (commands, key) => commands.lpush(key, "garbage"),
+        (commands, key) => commands.hset(key, "incarnation", "garbage", "sequence", "garbage"),
+        (commands, key) => commands.zadd(key, 1, "!", 2, ":#a"),
+        (commands, key) => commands.sadd(key, "garbage"),
+        (commands, key) => commands.xadd(key, "*", "garbage", "1")
       ]
       let value = 0
       for (const part of parts)
@@ -411,10 +411,9 @@ describe("book-keeping", () => {
           for (const self of [one, other])
             for (const id of [1, 2]) assert.strictEqual(yield* self.read(id), value, label)
           yield* one.invalidate({ tags: ["#a"] })
-          yield* world.raw(async (redis) => {
-            await redis.del(world[part])
-            await write(redis, world[part])
-          })
+          yield* world.raw((redis) =>
+            replaceKey(redis, world[part], (commands) => write(commands, world[part]))
+          )
           for (const self of [one, other, yield* world.process()])
             assertNot(yield* self.read(1), value, label)
           yield* other.invalidate({ tags: ["#b"] })
