@@ -21,6 +21,7 @@ import * as RequestResolver from "effect/RequestResolver"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { ownIds } from "./Appraisal.ts"
+import { bounded, CurrentAttribution } from "./Attribution.ts"
 import { answerAll, type BatchLookup, type BatchPolicy } from "./Batch.ts"
 import { CachemeError, InvalidValue } from "./CachemeError.ts"
 import * as Codec from "./Codec.ts"
@@ -70,7 +71,8 @@ export interface Service {
   readonly peek: (node: Node.Any) => Effect.Effect<Option.Option<unknown>, unknown>
   /**
    * Publishes an invalidation in one step that nothing can come between, or keeps it for the commit when called inside
-   * a transaction. The inner effect waits for the acknowledgement, and may be interrupted freely.
+   * a transaction. The inner effect waits for the acknowledgement, and may be interrupted freely. A request that does
+   * not say who acts and why is attributed to what the fiber does.
    */
   readonly publish: (
     request: Invalidation.Request,
@@ -233,8 +235,9 @@ const make = Effect.fnUntraced(function* (
 
   // ---------------------------------------------------------------------------------------------------- the rest
 
-  const publish: Service["publish"] = (request, named = []) =>
+  const publish: Service["publish"] = (given, named = []) =>
     Effect.withFiber((fiber) => {
+      const request = { ...bounded(fiber.getRef(CurrentAttribution)), ...given }
       for (const definition of named) profiles.definitions.meetUnsafe(definition)
       const transaction = fiber.getRef(CurrentTransaction)
       if (transaction === undefined)
@@ -305,7 +308,7 @@ const make = Effect.fnUntraced(function* (
       Effect.fnUntraced(function* (fill) {
         const noted = { recorded: [], isComplete: true, took: 0 }
         const { entry } = yield* appraiser.appraise(node, policy, outcome, declared, noted)
-        const request = ownKey(node)
+        const request = { ...ownKey(node), ...bounded(yield* CurrentAttribution) }
         const { stored } = yield* invalidator.publishUnsafe(request, entry && fill.replace(request, entry))
         if (stored !== undefined) lookups.countRefusal(node, stored)
         return stored === "stored"
@@ -1040,6 +1043,34 @@ export class Cacheme extends Context.Service<Cacheme, Service>()("cacheme/Cachem
     Effect.suspend(() => Cacheme),
     ({ stats }) => stats
   )
+
+  /**
+   * Who acts, and why: told with every invalidation that is published where it is set, in {@link events} here and in
+   * every process that shares the store.
+   *
+   * **Details**
+   *
+   * Empty by default; texts of the program's own, of which 256 characters are kept. A transaction is told as one
+   * invalidation, with all that its writes were attributed to, in their order, separated by commas. It decides nothing,
+   * and is not kept: who wants to keep it watches the events.
+   *
+   * **Example** (The user of a request, and what it is for)
+   *
+   * ```ts
+   * import { Cacheme, Node } from "cacheme"
+   * import { Effect, Schema } from "effect"
+   *
+   * class Page extends Node.Class<Page>()("page", { key: { path: Schema.String }, value: Schema.String }) {}
+   *
+   * const publish = (path: string) =>
+   *   Cacheme.invalidate(new Page({ path })).pipe(
+   *     Effect.updateService(Cacheme.Attribution, (outer) => ({ ...outer, reason: "published" }))
+   *   )
+   *
+   * const request = publish("/about").pipe(Effect.provideService(Cacheme.Attribution, { actor: "user:7" }))
+   * ```
+   */
+  static readonly Attribution: typeof CurrentAttribution = CurrentAttribution
 
   /** The nodes met so far. */
   static readonly nodes: Effect.Effect<ReadonlyArray<Node.NodeDefinition>, never, Cacheme> = Effect.flatMap(

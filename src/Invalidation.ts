@@ -5,6 +5,7 @@
  * ids, which is all that travels: through the PubSub to the invalidator, and to whoever watches `Cacheme.events`.
  */
 import * as Schema from "effect/Schema"
+import type { Attribution } from "./Attribution.ts"
 import { CachemeError, describe, InvalidTarget } from "./CachemeError.ts"
 import type { Definition } from "./Definition.ts"
 import * as Key from "./Key.ts"
@@ -37,8 +38,8 @@ export interface Targets {
   readonly patterns: ReadonlyArray<string>
 }
 
-/** Targets and the reason, on their way to the store. */
-export interface Request extends Targets {
+/** Targets, the cause, and who acts for which reason, on their way to the store. */
+export interface Request extends Targets, Attribution {
   readonly cause: Cause
 }
 
@@ -48,6 +49,10 @@ export class Invalidation extends Schema.Class<Invalidation>("cacheme/Invalidati
   tags: Schema.Array(Schema.String),
   patterns: Schema.Array(Schema.String),
   cause: Cause,
+  /** Who acted: what {@link Cacheme.Attribution} was where it was published; 256 characters at most. */
+  actor: Schema.optional(Schema.String),
+  /** Why, in words of the program's own; 256 characters at most. */
+  reason: Schema.optional(Schema.String),
   /** The point in the store's invalidation order at which it took effect; `undefined` while it waits for its store. */
   position: Schema.UndefinedOr(Schema.Int),
   /** Milliseconds since the epoch, by the clock of the process that applied it. */

@@ -27,8 +27,11 @@ export interface Connection {
   readonly db: AnyDatabase
   /** True once the connection, or the transaction with it, is known to be lost: nothing can be sent any more. */
   readonly isLost: () => boolean
-  /** Starts a statement made with `db`. */
-  readonly start: <A>(statement: (db: AnyDatabase) => PromiseLike<A>) => Started<A>
+  /**
+   * Starts a statement made with `db`. The text of a built one comes again and again: a driver may prepare it on the
+   * server.
+   */
+  readonly start: <A>(statement: (db: AnyDatabase) => PromiseLike<A>, isBuilt?: boolean) => Started<A>
   /** Opens a transaction with these modes; tells the isolation level that it really has. */
   readonly begin: (modes: string) => Promise<string>
   /** Commits; false if the server rolled back instead. */
@@ -49,6 +52,8 @@ export interface Driver {
   readonly use: <A, E, R>(
     f: (connection: Connection) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | DbError, R>
+  /** To be told when tables themselves were changed: statements that were prepared may not fit them any more. */
+  readonly tablesChanged: () => void
 }
 
 /** What came of a statement, and the interruption that came meanwhile, if one did. */

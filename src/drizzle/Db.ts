@@ -5,24 +5,31 @@
  * it cancels it and waits for its end. Between a commit and the publication of its invalidations nothing can come: they
  * are one step. What may have been committed (the connection was lost while committing) is invalidated too.
  */
-import type { DrizzleConfig, ExtractTablesWithRelations } from "drizzle-orm"
+import { type DrizzleConfig, type ExtractTablesWithRelations, is } from "drizzle-orm"
 import type { PgDatabase, PgQueryResultHKT, PgTable } from "drizzle-orm/pg-core"
+import { PgRaw } from "drizzle-orm/pg-core/query-builders/raw"
+import * as EffectCause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Pull from "effect/Pull"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import { type Attribution, bounded, CurrentAttribution, merged } from "../Attribution.ts"
 import { acknowledged, Cacheme } from "../Cacheme.ts"
 import { CachemeError, describe } from "../CachemeError.ts"
 import type { Cause, Report, Request } from "../Invalidation.ts"
 import { Changes, CurrentTransaction, type Transaction } from "../Transaction.ts"
 import { Catalog } from "./catalog.ts"
-import { isWrite, plan, type Statement } from "./changedRows.ts"
+import type { Statement } from "./builders.ts"
+import { isWrite, plan } from "./changedRows.ts"
 import { type AnyDatabase, type Connection, type Driver, settle } from "./Connection.ts"
-import { DbError, fromDriver, RolledBack } from "./DbError.ts"
+import { DbError, fromDriver, isStale, RolledBack } from "./DbError.ts"
 import * as pgliteDriver from "./pgliteDriver.ts"
+import * as placeholders from "./placeholders.ts"
 import * as postgresDriver from "./postgresDriver.ts"
 
 // --------------------------------------------------------------------------------------------------------- the types
@@ -43,21 +50,42 @@ export type Statements = Statement<any> | ReadonlyArray<Statement<any>>
 export type Answers<S extends Statements> =
   S extends ReadonlyArray<any> ? { -readonly [I in keyof S]: Awaited<S[I]> } : Awaited<S>
 
-/** The modes of a transaction; what is not given is the server's default. */
+/** How a transaction is run; modes that are not given are the server's defaults. Of the outermost one only. */
 export interface TransactionOptions {
   readonly isolationLevel?: "read committed" | "repeatable read" | "serializable" | undefined
   readonly readOnly?: boolean | undefined
+  /**
+   * Waits at its first statement until it can be neither cancelled by others nor in their way: for long reports. Only
+   * of a transaction that is serializable and read only.
+   */
+  readonly deferrable?: boolean | undefined
+  /**
+   * Runs the whole transaction again when another one was in its way: when one of its statements, or COMMIT, failed by a
+   * serialisation failure or a deadlock, whatever the effect made of that error. Not at all by default, and never when
+   * it is not known whether it was committed. Only what was committed is invalidated, once. Between two tries no
+   * connection is held. What the effect does outside the database is done again.
+   */
+  readonly retry?: Schedule.Schedule<unknown, DbError> | undefined
+}
+
+/** Options of a read. */
+export interface QueryOptions {
+  /**
+   * Values for the placeholders of the statement, by their names: `sql.placeholder("id")` takes `{ id: 7 }`. A
+   * placeholder without a value is a defect, and so is a value without a placeholder.
+   */
+  readonly values?: placeholders.Values | undefined
 }
 
 /** Options of a write. */
-export interface MutateOptions {
+export interface MutateOptions extends QueryOptions {
   /** Tables that are written beyond what the statement tells: by raw SQL, a function, a trigger. */
   readonly tables?: ReadonlyArray<PgTable> | undefined
 }
 
 /** What the service does; the functions of `Db` find it in the context. */
 export interface Service {
-  readonly query: (f: (db: any) => Statements) => Effect.Effect<any, DbError>
+  readonly query: (f: (db: any) => Statements, options?: QueryOptions) => Effect.Effect<any, DbError>
   readonly mutate: (f: (db: any) => Statements, options?: MutateOptions) => Effect.Effect<any, DbError>
   readonly transaction: <A, E, R>(
     self: Effect.Effect<A, E, R>,
@@ -79,6 +107,8 @@ interface Level {
   readonly transaction: Transaction
   /** Whether it, or anything in it, has changed tables themselves. */
   readonly definesTables: { now: boolean }
+  /** What was in its way, or in that of anything in it, unless another statement has run since. */
+  readonly conflict: { now: DbError | undefined }
   isOpen: boolean
 }
 
@@ -89,9 +119,14 @@ type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, 
 interface Finished<A, E> {
   readonly exit: Exit.Exit<A, E>
   readonly report: Effect.Effect<Report, CachemeError> | undefined
+  /** What was in the way of a transaction that was rolled back: it may be run again. */
+  readonly conflict?: DbError | undefined
 }
 
 let services = 0
+
+/** More changed rows than these are told by table. */
+const rowLimit = 1000
 
 const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
   const catalog = new Catalog()
@@ -108,24 +143,26 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
       level === undefined ? driver.use((connection) => f(connection, undefined)) : inLevel(level, f)
     )
 
-  const query = (f: (db: AnyDatabase) => Statements) =>
-    withConnection((connection) =>
+  const query = (f: (db: AnyDatabase) => Statements, options: QueryOptions = {}) =>
+    withConnection((connection, level) =>
       Effect.suspend(() => {
-        const statements = statementsOf("Db.query", f(connection.db))
+        const statements = statementsOf("Db.query", f(connection.db), connection, options)
         if (statements.list.some((statement) => isWrite(connection, statement))) {
           return Effect.die(new TypeError("Db.query was given a statement that writes: use Db.mutate"))
         }
-        const answers = Effect.forEach(statements.list, (statement) => read(connection, statement))
+        const answers = Effect.forEach(statements.list, (statement) =>
+          noting(level, read(connection, level, statement))
+        )
         return Effect.map(answers, statements.answerOf)
       })
     )
 
   /** Runs a statement that changes nothing. */
-  const read = (connection: Connection, statement: Statement) =>
+  const read = (connection: Connection, level: Level | undefined, statement: Statement) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
-        settle(() => connection.start(() => statement), restore),
-        ({ exit, interruption }) => interruption ?? readFailure(exit, "uncommitted")
+        settle(() => connection.start(() => statement, isPreparable(statement, level)), restore),
+        ({ exit, interruption }) => interruption ?? readFailure("Db.query", exit, "uncommitted")
       )
     )
 
@@ -133,17 +170,25 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     Effect.flatMap(
       withConnection((connection, level) =>
         Effect.uninterruptibleMask((restore) =>
-          Effect.suspend((): Effect.Effect<Finished<any, DbError>, DbError> => {
-            const statements = statementsOf("Db.mutate", f(connection.db))
+          Effect.flatMap(CurrentAttribution, (given): Effect.Effect<Finished<any, DbError>, DbError> => {
+            const statements = statementsOf("Db.mutate", f(connection.db), connection, options)
+            const attribution = bounded(given)
             const several = (level: Level) =>
               Effect.forEach(statements.list, (statement) =>
-                writeIn(level, statement, options, restore)
+                noting(level, writeIn(level, statement, options, attribution, restore))
               ).pipe(Effect.map(statements.answerOf))
             if (level !== undefined) {
               return Effect.map(Effect.exit(several(level)), (exit) => ({ exit, report: undefined }))
             }
             return statements.list.length === 1
-              ? writeAlone(connection, statements.list[0]!, options, restore, statements.answerOf)
+              ? writeAlone(
+                  connection,
+                  statements.list[0]!,
+                  options,
+                  attribution,
+                  restore,
+                  statements.answerOf
+                )
               : transact(connection, "", (level) => inLevel(level, () => several(level)))
           })
         )
@@ -156,21 +201,30 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     connection: Connection,
     statement: Statement,
     options: MutateOptions,
+    attribution: Attribution,
     restore: Restore,
     answerOf: (answers: ReadonlyArray<any>) => any
   ): Effect.fn.Return<Finished<any, DbError>, DbError> {
-    const { run, atMost, isDefinition } = yield* plan(catalog, connection, statement, options.tables)
-    const { exit, interruption } = yield* settle(() => connection.start(run), restore)
-    if (isDefinition) catalog.forget()
+    const { run, atMost, isDefinition } = yield* plan(catalog, connection, statement, {
+      tables: options.tables,
+      rowLimit
+    })
+    const { exit, interruption } = yield* settle(
+      () => connection.start(run, isPreparable(statement, undefined)),
+      restore
+    )
+    if (isDefinition) tablesChanged()
     // Whether it was interrupted or not: what it has done, it has done.
-    const outcome = readFailure(exit, "committing")
+    const outcome = readFailure("Db.mutate", exit, "committing")
     if (Exit.isSuccess(outcome)) {
       const { answer, ids } = outcome.value
-      const report = yield* publish([requestOf(ids)], "commit")
+      const report = yield* publish([requestOf(ids, attribution)], "commit")
       return { exit: interruption ?? Exit.succeed(answerOf([answer])), report }
     }
     forgetMistaken(outcome)
-    const report = isUnknown(outcome) ? yield* publish([requestOf(atMost)], "unknown outcome") : undefined
+    const report = isUnknown(outcome)
+      ? yield* publish([requestOf(atMost, attribution)], "unknown outcome")
+      : undefined
     return { exit: interruption ?? Exit.failCause(outcome.cause), report }
   })
 
@@ -179,15 +233,22 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     level: Level,
     statement: Statement,
     options: MutateOptions,
+    attribution: Attribution,
     restore: Restore
   ): Effect.fn.Return<any, DbError> {
-    const { run, isDefinition } = yield* plan(catalog, level.connection, statement, options.tables)
-    const { exit, interruption } = yield* settle(() => level.connection.start(run), restore)
+    const { run, isDefinition } = yield* plan(catalog, level.connection, statement, {
+      tables: options.tables,
+      rowLimit
+    })
+    const { exit, interruption } = yield* settle(
+      () => level.connection.start(run, isPreparable(statement, level)),
+      restore
+    )
     if (isDefinition) level.definesTables.now = true
-    const outcome = readFailure(exit, "uncommitted")
+    const outcome = readFailure("Db.mutate", exit, "uncommitted")
     forgetMistaken(outcome)
     if (Exit.isSuccess(outcome)) {
-      const request = requestOf(outcome.value.ids)
+      const request = requestOf(outcome.value.ids, attribution)
       level.transaction.changed.add(request)
       level.collected.push(request)
     }
@@ -206,17 +267,38 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
           level.transaction
         )
       if (outer !== undefined) {
-        return options.isolationLevel === undefined && options.readOnly === undefined
+        return Object.values(options).every((option) => option === undefined)
           ? inLevel(outer, () => savepoint(outer, within))
-          : Effect.die(
-              new TypeError("Db.transaction: a transaction inside another one cannot have modes of its own")
-            )
+          : defect("a transaction inside another one cannot have modes of its own, nor be run again by itself")
+      }
+      if (options.deferrable === true && !(options.isolationLevel === "serializable" && options.readOnly)) {
+        return defect(`"deferrable" is for a transaction that is serializable and read only`)
       }
       const modes = modesOf(options)
-      return Effect.flatMap(
-        driver.use((connection) => transact(connection, modes, within)),
-        finish
-      )
+      const once = driver.use((connection) => transact(connection, modes, within))
+      return Effect.flatMap(options.retry === undefined ? once : repeatedly(once, options.retry), finish)
+    })
+
+  /** Runs a transaction again while another one is in its way, as long as the schedule says. */
+  const repeatedly = <A, E, R>(
+    once: Effect.Effect<Finished<A, E>, DbError, R>,
+    schedule: Schedule.Schedule<unknown, DbError>
+  ): Effect.Effect<Finished<A, E>, DbError, R> =>
+    Effect.flatMap(Schedule.toStepWithSleep(schedule), (step) => {
+      const next: typeof once = Effect.flatMap(once, (finished) => {
+        const { conflict } = finished
+        if (conflict === undefined) return Effect.succeed(finished)
+        return Pull.matchEffect(step(conflict), {
+          onSuccess: () =>
+            Effect.andThen(
+              Effect.logDebug(`cacheme: a transaction is run again: ${conflict.message}`),
+              next
+            ),
+          onFailure: Effect.failCause,
+          onDone: () => Effect.succeed(finished)
+        })
+      })
+      return next
     })
 
   /** Begins, runs, and commits or rolls back; what a commit has changed is published before anything else happens. */
@@ -240,24 +322,29 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     )
 
   const end = Effect.fnUntraced(function* <A, E>(
-    { connection, collected, definesTables }: Level,
+    { connection, collected, definesTables, conflict }: Level,
     exit: Exit.Exit<A, E>
   ): Effect.fn.Return<Finished<A, E | DbError>> {
     // Inside it, tables looked as nobody else sees them, or will.
-    if (definesTables.now) catalog.forget()
+    if (definesTables.now) tablesChanged()
     if (Exit.isFailure(exit)) {
       // If the connection is gone, so is the transaction.
       if (!connection.isLost()) yield* Effect.ignore(attempt(() => connection.rollback()))
-      return { exit, report: undefined }
+      const isInterrupted = EffectCause.hasInterruptsOnly(exit.cause)
+      return { exit, report: undefined, conflict: isInterrupted ? undefined : conflict.now }
     }
     const committed = yield* Effect.exit(attempt(() => connection.commit(), "committing"))
     if (Exit.isFailure(committed)) {
       const report = isUnknown(committed) ? yield* publish(collected, "unknown outcome") : undefined
-      return { exit: Exit.failCause(committed.cause), report }
+      return { exit: Exit.failCause(committed.cause), report, conflict: conflictIn(committed) }
     }
     return committed.value
       ? { exit, report: yield* publish(collected, "commit") }
-      : { exit: Exit.fail(new DbError({ reason: new RolledBack() })), report: undefined }
+      : {
+          exit: Exit.fail(new DbError({ reason: new RolledBack() })),
+          report: undefined,
+          conflict: conflict.now
+        }
   })
 
   const savepoint = <A, E, R>(
@@ -269,7 +356,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
         const { connection, depth } = outer
         const name = `cacheme_${depth}`
         yield* attempt(() => connection.command(`savepoint ${name}`))
-        const level = makeLevel(connection, depth + 1, outer.transaction, outer.definesTables)
+        const level = makeLevel(connection, depth + 1, outer.transaction, outer)
         const exit = yield* Effect.exit(restore(body(level)))
         const rollback = Effect.ignore(attempt(() => connection.command(`rollback to savepoint ${name}`)))
         return yield* closing(
@@ -301,12 +388,18 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
       keys: [...new Set(collected.flatMap(({ keys }) => keys))],
       tags: [...new Set(collected.flatMap(({ tags }) => tags))],
       patterns: [...new Set(collected.flatMap(({ patterns }) => patterns))],
-      cause
+      cause,
+      ...merged(collected)
     }
     const count = request.keys.length + request.tags.length + request.patterns.length
     if (count === 0) return Effect.undefined
     // It is committed, whatever becomes of another database's transaction around it.
     return Effect.provideService(cacheme.publish(request), CurrentTransaction, undefined)
+  }
+
+  const tablesChanged = (): void => {
+    catalog.forget()
+    driver.tablesChanged()
   }
 
   const forgetMistaken = (exit: Exit.Exit<unknown, DbError>): void => {
@@ -344,7 +437,10 @@ const makeLevel = (
   connection: Connection,
   depth: number,
   { changed, readCommitted }: Pick<Transaction, "changed" | "readCommitted">,
-  definesTables = { now: false }
+  outer: Pick<Level, "definesTables" | "conflict"> = {
+    definesTables: { now: false },
+    conflict: { now: undefined }
+  }
 ): Level => {
   const collected: Array<Request> = []
   return {
@@ -353,16 +449,51 @@ const makeLevel = (
     lock: Semaphore.makeUnsafe(1),
     collected,
     transaction: { readCommitted, changed, defer: (request) => collected.push(request) },
-    definesTables,
+    definesTables: outer.definesTables,
+    conflict: outer.conflict,
     isOpen: true
   }
 }
 
-const requestOf = (ids: ReadonlyArray<string>): Request => ({
+/**
+ * Notes whether something was in the way of a statement. Another one that ran later, and one that failed for another
+ * reason, show that the transaction went on, from a savepoint before it.
+ */
+const noting = <A>(
+  level: Level | undefined,
+  statement: Effect.Effect<A, DbError>
+): Effect.Effect<A, DbError> =>
+  level === undefined
+    ? statement
+    : Effect.onExit(statement, (exit) =>
+        Effect.sync(() => {
+          const reason = reasonOf(exit)
+          const isRefused = reason?._tag === "StatementFailed" && reason.code === "25P02"
+          if (Exit.isSuccess(exit) || (reason !== undefined && !isRefused))
+            level.conflict.now = conflictIn(exit)
+        })
+      )
+
+/** What was in the way of a statement or of COMMIT, if that is why it failed. */
+const conflictIn = (exit: Exit.Exit<unknown, DbError>): DbError | undefined => {
+  const error = errorOf(exit)
+  return error !== undefined && (error.reason._tag === "SerializationFailure" || isStale(error))
+    ? error
+    : undefined
+}
+
+/** A text that comes again: not raw SQL, nor where tables look as nobody else sees them. */
+const isPreparable = (statement: Statement, level: Level | undefined): boolean =>
+  !is(statement, PgRaw) && level?.definesTables.now !== true
+
+const defect = (message: string) => Effect.die(new TypeError(`Db.transaction: ${message}`))
+
+const requestOf = (ids: ReadonlyArray<string>, attribution: Attribution): Request => ({
   keys: [],
   tags: ids,
   patterns: [],
-  cause: "commit"
+  cause: "commit",
+  ...attribution
 })
 
 const attempt = <A>(f: () => Promise<A>, moment: Parameters<typeof fromDriver>[1] = "uncommitted") =>
@@ -370,24 +501,30 @@ const attempt = <A>(f: () => Promise<A>, moment: Parameters<typeof fromDriver>[1
 
 /** The outcome of a statement, with the driver's failure read. */
 const readFailure = <A>(
+  owner: string,
   exit: Exit.Exit<A, unknown>,
   moment: Parameters<typeof fromDriver>[1]
-): Exit.Exit<A, DbError> => Exit.mapError(exit, (error) => fromDriver(error, moment))
-
-const reasonOf = (exit: Exit.Exit<unknown, DbError>): DbError["reason"] | undefined => {
-  const error = Exit.isFailure(exit) ? exit.cause.reasons.find((reason) => reason._tag === "Fail") : undefined
-  return error?.error.reason
+): Exit.Exit<A, DbError> => {
+  const name = placeholders.missingIn(errorOf(exit))
+  if (name !== undefined) return Exit.die(placeholders.missing(owner, name))
+  return Exit.mapError(exit, (error) => fromDriver(error, moment))
 }
+
+const errorOf = <E>(exit: Exit.Exit<unknown, E>): E | undefined =>
+  Exit.isFailure(exit) ? exit.cause.reasons.find((reason) => reason._tag === "Fail")?.error : undefined
+
+const reasonOf = (exit: Exit.Exit<unknown, DbError>): DbError["reason"] | undefined => errorOf(exit)?.reason
 
 const isUnknown = (exit: Exit.Exit<unknown, DbError>): boolean => reasonOf(exit)?._tag === "OutcomeUnknown"
 
 const finish = <A, E>({ exit, report }: Finished<A, E>): Effect.Effect<A, E> =>
   report === undefined ? exit : Effect.andThen(acknowledged(report), exit)
 
-const modesOf = ({ isolationLevel, readOnly }: TransactionOptions): string =>
+const modesOf = ({ isolationLevel, readOnly, deferrable }: TransactionOptions): string =>
   [
     isolationLevel === undefined ? "" : `isolation level ${isolationLevel}`,
-    readOnly === undefined ? "" : readOnly ? "read only" : "read write"
+    readOnly === undefined ? "" : readOnly ? "read only" : "read write",
+    deferrable === undefined ? "" : deferrable ? "deferrable" : "not deferrable"
   ]
     .filter((mode) => mode !== "")
     .join(", ")
@@ -395,10 +532,18 @@ const modesOf = ({ isolationLevel, readOnly }: TransactionOptions): string =>
 /** The statements that a function gave, and how their answers are given back. */
 const statementsOf = (
   owner: string,
-  given: Statements
+  given: Statements,
+  connection: Connection,
+  { values }: QueryOptions
 ): { readonly list: ReadonlyArray<Statement>; readonly answerOf: (answers: ReadonlyArray<any>) => any } => {
   const list: ReadonlyArray<Statement> = Array.isArray(given) ? given : [given as Statement]
   for (const item of list) {
+    if (typeof (item as { readonly execute?: unknown }).execute === "function" && !("then" in item)) {
+      throw new TypeError(
+        `${owner}: the function has returned a prepared statement: return the statement itself, without .prepare(), ` +
+          `and give its values beside it: ${owner}(f, { values }). What comes again is prepared by itself`
+      )
+    }
     if (typeof item?.then !== "function" || !("getSQL" in item)) {
       const isPromise = (item as unknown) instanceof Promise
       // What it does is refused, and told here.
@@ -409,7 +554,8 @@ const statementsOf = (
       )
     }
   }
-  return { list, answerOf: Array.isArray(given) ? (answers) => answers : ([answer]) => answer }
+  const filled = values === undefined ? list : placeholders.fillUnsafe(owner, connection.db, list, values)
+  return { list: filled, answerOf: Array.isArray(given) ? (answers) => answers : ([answer]) => answer }
 }
 
 // ------------------------------------------------------------------------------------------------ the public surface
@@ -430,8 +576,8 @@ export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.S
    * **Details**
    *
    * Runs on the connection of the fiber's transaction if there is one. Interrupting it cancels the statement. Several
-   * statements (an array) run in order, on one connection. A function that returns a Promise does not compile, and is a
-   * defect; so is a statement that writes.
+   * statements (an array) run in order, on one connection. `values` are those of the statement's placeholders. A
+   * function that returns a Promise does not compile, and is a defect; so is a statement that writes.
    *
    * **Example** (One row)
    *
@@ -446,7 +592,8 @@ export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.S
    * ```
    */
   readonly query: <S extends Statements>(
-    f: (db: Database<Schema>) => S
+    f: (db: Database<Schema>) => S,
+    options?: QueryOptions
   ) => Effect.Effect<Answers<S>, DbError, Self>
   /**
    * Writes, and invalidates what the write changed once it is committed. Fails with `DbError`; then nothing was kept
@@ -457,7 +604,8 @@ export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.S
    * Completes when no reader that starts afterwards can be given an older answer. The changed rows are told by the
    * statement itself; where that is not possible everything that read the table is invalidated. Several statements (an
    * array) are one transaction. Inside `Db.transaction`, the invalidation waits for the commit. `tables` names tables
-   * that are written in ways the statement does not tell. A function that returns a Promise does not compile, and is a
+   * that are written in ways the statement does not tell. `values` are those of its placeholders. Who acts, and why, is
+   * told with the invalidation (`Cacheme.Attribution`). A function that returns a Promise does not compile, and is a
    * defect.
    *
    * **Example** (A new title)
@@ -486,13 +634,15 @@ export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.S
    * commit, and are forgotten if it does not come. A transaction inside another one is a savepoint. Lookups of memoized
    * effects inside it run on its connection, and their answers are neither shared nor stored.
    *
+   * With `retry` it is run again when another transaction was in its way: so is a single write that is wrapped in one.
+   *
    * **Example** (Both or neither)
    *
    * ```ts
    * import { Db } from "cacheme/drizzle"
    * import { eq, sql } from "drizzle-orm"
    * import { integer, pgTable } from "drizzle-orm/pg-core"
-   * import { Effect } from "effect"
+   * import { Effect, Schedule } from "effect"
    *
    * const accounts = pgTable("accounts", { id: integer().primaryKey(), balance: integer().notNull() })
    *
@@ -502,7 +652,12 @@ export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.S
    *   )
    *
    * const transfer = (from: number, to: number, amount: number) =>
-   *   Effect.andThen(add(from, -amount), add(to, amount)).pipe(Db.transaction({ isolationLevel: "serializable" }))
+   *   Effect.andThen(add(from, -amount), add(to, amount)).pipe(
+   *     Db.transaction({
+   *       isolationLevel: "serializable",
+   *       retry: Schedule.exponential("10 millis").pipe(Schedule.jittered, Schedule.upTo({ times: 5 }))
+   *     })
+   *   )
    * ```
    */
   readonly transaction: {
@@ -590,7 +745,7 @@ const makeClass =
         })
       )
     return Object.assign(Key, {
-      query: (f: (db: any) => Statements) => Key.use((db) => db.query(f)),
+      query: (f: (db: any) => Statements, options?: QueryOptions) => Key.use((db) => db.query(f, options)),
       mutate: (f: (db: any) => Statements, options?: MutateOptions) => Key.use((db) => db.mutate(f, options)),
       transaction: dual(
         (args) => Effect.isEffect(args[0]),

@@ -158,11 +158,15 @@ export const isFatal = (error: unknown): boolean => {
     : /^(FATAL|PANIC)$/.test(severity)
 }
 
+/** True when a statement no longer fitted its tables as it had been prepared. Nothing of it was kept. */
+export const isStale = (error: DbError): boolean => causeOf(error.cause).routine === "RevalidateCachedQuery"
+
 /** What the drivers' errors have in common; their names for the rest differ. */
 interface DriverError {
   readonly code?: string
   readonly severity?: string
   readonly message?: string
+  readonly routine?: string
   readonly constraint_name?: string
   readonly constraint?: string
   readonly table_name?: string

@@ -68,6 +68,8 @@ export interface ModelDefinition extends Definition.Definition {
   /** The columns of the primary key; none if there is no such key, or one whose values have no canonical text. */
   readonly primaryKey: ReadonlyArray<KeyColumn>
   readonly keys: ReadonlyArray<ReadonlyArray<KeyColumn>>
+  /** Groups of columns whose changes alone leave other readers' entries fresh. */
+  readonly volatile: ReadonlyMap<string, ReadonlyArray<KeyColumn>>
   /** All columns that a tag may need. */
   readonly columns: ReadonlyArray<KeyColumn>
 }
@@ -130,7 +132,10 @@ export const make = <T extends PgTable, const K extends Keys<T> = {}>(
 }
 
 /** The ids of a table's two tags. */
-export const tableIds = (table: string): { readonly all: string; readonly unknown: string } => ({
+export const tableIds = (
+  table: string,
+  _group?: string
+): { readonly all: string; readonly unknown: string } => ({
   all: `@${table}:*`,
   unknown: `@${table}:?`
 })
@@ -143,7 +148,11 @@ export const tableName = (schema: string | undefined, name: string): string =>
 export type ServerRow = Readonly<Record<string, string | null | undefined>>
 
 /** The ids of the row and of its declared keys. Keys whose tag nobody could make (over 1 KiB) are left out. */
-export const changedIds = (definition: ModelDefinition, row: ServerRow): ReadonlyArray<string> =>
+export const changedIds = (
+  definition: ModelDefinition,
+  row: ServerRow,
+  _group?: string
+): ReadonlyArray<string> =>
   [definition.primaryKey, ...definition.keys].flatMap((columns) => {
     if (columns.length === 0) return []
     if (columns === definition.primaryKey && columns.some(({ property }) => (row[property] ?? null) === null))
@@ -272,6 +281,7 @@ const defineUnsafe = (
     definedAt,
     primaryKey: usable,
     keys: all.slice(1),
+    volatile: new Map(),
     columns: [...new Map(all.flat().map((column) => [column.property, column])).values()],
     parts: () => ({
       "primary key": written(usable),

@@ -1,6 +1,7 @@
 /**
  * What the server says of a table, as far as it decides which rows a write changes: Drizzle's schema does not tell
- * about rules, row-level security, collations, triggers, partitions, or what foreign keys do.
+ * about rules, row-level security, collations, triggers, partitions, or what foreign keys do. What a trigger writes is
+ * read from the text of its function.
  *
  * An answer is kept for a minute, and forgotten when a statement changes tables or meets a missing table or column.
  */
@@ -11,12 +12,7 @@ import * as Exit from "effect/Exit"
 import { type Connection, rowsOf, settle } from "./Connection.ts"
 import { type DbError, fromDriver } from "./DbError.ts"
 import { tableName } from "./Model.ts"
-
-/** A table as it is written in a statement. */
-export interface TableRef {
-  readonly schema: string | undefined
-  readonly name: string
-}
+import { type TableRef, writesOf } from "./statementTables.ts"
 
 /** A column, as the server knows it. */
 interface ServerColumn {
@@ -27,24 +23,46 @@ interface ServerColumn {
   readonly isGenerated: boolean
 }
 
-/** Tables that change when a row of this one is deleted, or when these columns of it are assigned. */
-interface Cascade {
-  readonly onDelete: boolean
-  readonly onUpdate: boolean
+/** What makes a trigger fire. */
+export type Event = "insert" | "update" | "delete"
+
+/** A trigger that is not the server's own. */
+export interface Trigger {
+  readonly name: string
+  readonly events: ReadonlySet<Event>
+  /** True when it may change the row before it is written. */
+  readonly changesRow: boolean
+  /** What it, and the functions it may call, write by their text. */
+  readonly writes: ReadonlyArray<TableRef>
+  /** True when more cannot be told: it runs text made at run time, or is of a language that is not read. */
+  readonly isOpaque: boolean
+}
+
+/** What a foreign key does to the rows that refer to a changed one. */
+export type Action = "nothing" | "cascade" | "set null" | "set default"
+
+/** A foreign key that refers to a table. */
+export interface Reference {
+  /** The table that has the key. */
+  readonly table: TableRef
+  readonly names: ReadonlyArray<string>
   readonly columns: ReadonlyArray<string>
-  /** Names of the tables, in tags. */
-  readonly tables: ReadonlyArray<string>
+  readonly referenced: ReadonlyArray<string>
+  readonly onDelete: Action
+  readonly onUpdate: Action
 }
 
 /** What the server says of a table. */
 export interface TableInfo {
-  /** Tables whose rows these are too: partitions, and what they are partitions of. */
+  /** Tables whose rows these are too: itself, partitions, and what they are partitions of. */
   readonly relatives: ReadonlyArray<string>
   /** False for views and for tables whose rules or policies make a statement do other than it says. */
   readonly isPlain: boolean
+  readonly isPartitioned: boolean
   readonly columns: ReadonlyMap<string, ServerColumn>
-  readonly triggers: ReadonlyArray<string>
-  readonly cascades: ReadonlyArray<Cascade>
+  readonly primaryKey: ReadonlyArray<string>
+  readonly triggers: ReadonlyArray<Trigger>
+  readonly references: ReadonlyArray<Reference>
 }
 
 /** How long an answer is kept, in milliseconds. */
@@ -84,11 +102,13 @@ export class Catalog {
       if (row === undefined) return undefined
       const info = read(JSON.parse(String(row["info"])))
       this.#known.set(name, { info, at: now })
-      if (info.triggers.length > 0 && !this.#warned.has(name)) {
+      const opaque = info.triggers.filter(({ isOpaque }) => isOpaque)
+      if (opaque.length > 0 && !this.#warned.has(name)) {
         this.#warned.add(name)
         yield* Effect.logWarning(
-          `cacheme: table "${name}" has triggers (${info.triggers.join(", ")}): what they write to other tables is not ` +
-            `invalidated; name these tables: Db.mutate(f, { tables })`
+          `cacheme: table "${name}" has triggers whose writes cannot be read from their text ` +
+            `(${opaque.map((trigger) => trigger.name).join(", ")}): what they write to other tables is not invalidated; ` +
+            `name these tables: Db.mutate(f, { tables })`
         )
       }
       return info
@@ -99,33 +119,54 @@ export class Catalog {
 type NameParts = readonly [schema: string, name: string, isVisible: boolean]
 
 interface Answer {
+  readonly self: NameParts
   readonly kind: string
   readonly rls: boolean
   readonly rules: boolean
   readonly relatives: ReadonlyArray<NameParts> | null
   readonly columns: ReadonlyArray<readonly [string, string, boolean, boolean, boolean]>
-  readonly triggers: ReadonlyArray<string> | null
-  readonly cascades: ReadonlyArray<
-    readonly [boolean, boolean, ReadonlyArray<string>, ReadonlyArray<NameParts>]
+  readonly key: ReadonlyArray<string> | null
+  readonly triggers: ReadonlyArray<
+    readonly [name: string, type: number, text: string, isRead: boolean]
+  > | null
+  readonly references: ReadonlyArray<
+    readonly [NameParts, ReadonlyArray<string>, ReadonlyArray<string>, onDelete: string, onUpdate: string]
   > | null
 }
 
 const read = (answer: Answer): TableInfo => ({
-  relatives: (answer.relatives ?? []).flatMap(namesOf),
+  relatives: [answer.self, ...(answer.relatives ?? [])].flatMap(namesOf),
   isPlain: (answer.kind === "r" || answer.kind === "p") && !answer.rls && !answer.rules,
+  isPartitioned: answer.kind === "p",
   columns: new Map(
     answer.columns.map(([name, type, isReadable, isDeterministic, isGenerated]) => [
       name,
       { type, isReadable, isDeterministic, isGenerated }
     ])
   ),
-  triggers: answer.triggers ?? [],
-  cascades: (answer.cascades ?? []).map(([onDelete, onUpdate, columns, tables]) => ({
-    onDelete,
-    onUpdate,
+  primaryKey: answer.key ?? [],
+  triggers: (answer.triggers ?? []).map(readTrigger),
+  references: (answer.references ?? []).map(([table, columns, referenced, onDelete, onUpdate]) => ({
+    table: { schema: table[0], name: table[1] },
+    names: namesOf(table),
     columns,
-    tables: tables.flatMap(namesOf)
+    referenced,
+    onDelete: actions[onDelete] ?? "nothing",
+    onUpdate: actions[onUpdate] ?? "nothing"
   }))
+})
+
+const actions: Readonly<Record<string, Action>> = { c: "cascade", n: "set null", d: "set default" }
+
+/** The bits of a trigger's type, as the server keeps them. */
+const bits = { row: 1, before: 2, insert: 4, delete: 8, update: 16 } as const
+
+const readTrigger = ([name, type, text, isRead]: readonly [string, number, string, boolean]): Trigger => ({
+  name,
+  events: new Set((["insert", "update", "delete"] as const).filter((event) => (type & bits[event]) !== 0)),
+  changesRow: (type & bits.before) !== 0 && (type & bits.row) !== 0,
+  writes: isRead ? writesOf(text).tables : [],
+  isOpaque: !isRead || /\bexecute\b/i.test(text)
 })
 
 /** A table that the search path finds may be declared with its schema, or without. */
@@ -136,10 +177,41 @@ const namesOf = ([schema, name, isVisible]: NameParts): ReadonlyArray<string> =>
 
 const nameParts = "json_build_array(n.nspname, t.relname, pg_table_is_visible(t.oid))"
 
-const acts = "(k.contype = 'f' and (k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd')))"
+/** A part of a table does what is declared for the part, and for the whole. */
+const parts = `
+  with recursive part(oid) as (
+    select c.oid
+    union select i.inhrelid from pg_inherits i join part on i.inhparent = part.oid
+  )`
+
+const columnNames = (table: string, numbers: string) => `(
+  select json_agg(a.attname order by p.i) from unnest(${numbers}) with ordinality p(attnum, i)
+  join pg_attribute a on a.attrelid = ${table} and a.attnum = p.attnum
+)`
+
+/**
+ * The text of a trigger's function, and of each function of the database's own whose name occurs in it. Functions that
+ * come with the server change the row at most.
+ */
+const triggerText = `(
+  with recursive called(oid, text) as (
+    select f.oid, coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) from pg_proc f where f.oid = g.tgfoid
+    union
+    select f.oid, coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) from called join pg_proc f
+    on f.prokind in ('f', 'p') and f.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    and strpos(called.text, f.proname) > 0
+  )
+  select json_build_array(g.tgname, g.tgtype, string_agg(called.text, '; '), bool_and(
+    l.lanname in ('plpgsql', 'sql') or f.pronamespace = 'pg_catalog'::regnamespace
+  ))
+  from called join pg_proc f on f.oid = called.oid join pg_language l on l.oid = f.prolang
+)`
 
 const question = `
 select json_build_object(
+  'self', (
+    select ${nameParts} from pg_class t join pg_namespace n on n.oid = t.relnamespace where t.oid = c.oid
+  ),
   'kind', c.relkind,
   'rls', row_security_active(c.oid),
   'rules', exists (select 1 from pg_rewrite w where w.ev_class = c.oid and w.rulename <> '_RETURN'),
@@ -165,25 +237,23 @@ select json_build_object(
     from pg_attribute a join pg_type y on y.oid = a.atttypid left join pg_collation l on l.oid = a.attcollation
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   ),
-  'triggers', (
-    select json_agg(g.tgname order by g.tgname) from pg_trigger g
-    where g.tgrelid = c.oid and not g.tgisinternal and g.tgenabled <> 'D'
+  'key', (
+    select ${columnNames("c.oid", "x.indkey::smallint[]")}
+    from pg_index x where x.indrelid = c.oid and x.indisprimary
   ),
-  'cascades', (
-    with recursive step(root, rel) as (
-      select k.oid, k.conrelid from pg_constraint k where k.confrelid = c.oid and ${acts}
-      union select s.root, k.conrelid from step s join pg_constraint k on k.confrelid = s.rel and ${acts}
-    )
+  'triggers', (
+    ${parts}
+    select json_agg(${triggerText} order by g.tgname) from pg_trigger g
+    where g.tgrelid in (select oid from part) and not g.tgisinternal and g.tgenabled <> 'D'
+  ),
+  'references', (
+    ${parts}
     select json_agg(json_build_array(
-      k.confdeltype in ('c', 'n', 'd'),
-      k.confupdtype in ('c', 'n', 'd'),
-      (select json_agg(a.attname) from pg_attribute a where a.attrelid = c.oid and a.attnum = any(k.confkey)),
-      (
-        select json_agg(${nameParts}) from step s
-        join pg_class t on t.oid = s.rel join pg_namespace n on n.oid = t.relnamespace where s.root = k.oid
-      )
+      ${nameParts}, ${columnNames("k.conrelid", "k.conkey")}, ${columnNames("k.confrelid", "k.confkey")},
+      k.confdeltype, k.confupdtype
     ))
-    from pg_constraint k where k.confrelid = c.oid and ${acts}
+    from pg_constraint k join pg_class t on t.oid = k.conrelid join pg_namespace n on n.oid = t.relnamespace
+    where k.contype = 'f' and k.confrelid in (select oid from part)
   )
 )::text as info
 from pg_class c`

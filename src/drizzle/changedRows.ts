@@ -1,35 +1,48 @@
 /**
  * Which tags does a write change?
  *
- * **Exactly**, where the server can tell: one insert, update or delete of Drizzle's, of a table with a model, on a
- * server that returns old and new values (Postgres 18, PGlite). The statement's own RETURNING is extended by the
- * columns that tags need, and what was asked for comes back unchanged.
+ * **By row**, where the server can tell: an insert, update or delete of Drizzle's, of a table with a model. Its own
+ * RETURNING is extended by what tags need of the old row and the new one (`rowImages.ts` has how), and what was asked for
+ * comes back unchanged. More rows than the limit are told by table.
  *
- * **Coarsely** everywhere else: the statement is sent as it is, and `all` and `unknown` of every table found in it are
+ * **By table** everywhere else: the statement is sent as it is, and `all` and `unknown` of every table found in it are
  * invalidated. So it is where RETURNING would change what the statement does (views, rules, row-level security, columns
- * that may not be read), where equal values have unlike texts, and where a table is called `old` or `new`.
+ * that may not be read), where equal values have unlike texts, and where no model says what to ask for.
  *
- * What foreign keys change in other tables is told by table (`all` and `unknown`), from the server's catalog.
+ * What foreign keys and triggers change in other tables is told by table (`effects.ts`).
  */
-import { getTableName, is, type Column, type SQLWrapper, sql } from "drizzle-orm"
-import { PgDeleteBase, PgInsertBase, PgTable, PgUpdateBase } from "drizzle-orm/pg-core"
+import { is, type SQLWrapper, type SQL } from "drizzle-orm"
+import type { PgTable } from "drizzle-orm/pg-core"
 import { PgRaw } from "drizzle-orm/pg-core/query-builders/raw"
 import * as Effect from "effect/Effect"
-import type { Catalog, TableInfo, TableRef } from "./catalog.ts"
+import {
+  assignedColumns,
+  type Builder,
+  builderOf,
+  columnsOf,
+  type Dialect,
+  isUpsert,
+  nameOf,
+  refOf,
+  runWith,
+  type Statement,
+  textOf
+} from "./builders.ts"
+import type { Catalog, Event, TableInfo } from "./catalog.ts"
 import { serverTypes } from "./columnText.ts"
-import { type Connection, rowsOf, runNow } from "./Connection.ts"
+import { type Connection, runNow } from "./Connection.ts"
 import { DbError, UnknownTables } from "./DbError.ts"
+import { anything, changedColumns, effectsOf, type Occurrence } from "./effects.ts"
 import * as Model from "./Model.ts"
-import { writesOf } from "./statementTables.ts"
-
-/** A built statement of Drizzle's: it runs when it is awaited. (Relational queries hide `getSQL` in their type.) */
-export type Statement<A = unknown> = PromiseLike<A> &
-  (SQLWrapper | { readonly _: { readonly dialect: "pg" } })
+import { type Groups, type Images, imagesOf, toTell } from "./rowImages.ts"
+import { type TableRef, writesOf } from "./statementTables.ts"
 
 /** What a statement that has run answers, and the ids that it invalidates. */
 interface Written {
   readonly answer: unknown
   readonly ids: ReadonlyArray<string>
+  /** Why the changed rows are told by table, if they are. */
+  readonly byTable: string | undefined
 }
 
 /** A statement ready to run. */
@@ -37,50 +50,82 @@ export interface Plan {
   readonly run: () => PromiseLike<Written>
   /** What it could invalidate at most: for when its outcome is not known. */
   readonly atMost: ReadonlyArray<string>
+  /** The tables that it names, as they are called in tags. */
+  readonly tables: ReadonlyArray<string>
   /** True when it changes tables themselves. */
   readonly isDefinition: boolean
 }
 
-/** More changed rows than these are told by table. */
-const rowLimit = 1000
-
-/** From this version on, RETURNING tells old and new values. */
-const returningOldAndNew = 180_000
+/** How changes are told. */
+export interface PlanOptions {
+  /** Tables that are written beyond what the statement tells. */
+  readonly tables?: ReadonlyArray<PgTable> | undefined
+  /** More changed rows than these are told by table. */
+  readonly rowLimit: number
+}
 
 /** Decides how a statement is run so that its changes can be told. Fails with `UnknownTables` if they cannot be. */
 export const plan = (
   catalog: Catalog,
   connection: Connection,
   statement: Statement,
-  named: ReadonlyArray<PgTable> | undefined
+  options: PlanOptions
 ): Effect.Effect<Plan, DbError> =>
   Effect.gen(function* () {
     const builder = builderOf(statement)
-    if (builder === undefined || builder.config.withList?.length > 0) {
-      return yield* byText(catalog, connection, statement, named)
-    }
+    if (builder === undefined) return yield* planText(catalog, connection, statement, options)
     const ref = refOf(builder.config.table)
-    const info = yield* catalog.describe(connection, ref)
     const table = Model.tableName(ref.schema, ref.name)
-    const besides = [...cascadesOf(info, builder), ...(named ?? []).map(nameOf)]
-    const atMost = tableIds([table, ...(info?.relatives ?? []), ...besides])
-    const model = Model.find(table)
-    const obstacle = obstacleOf(connection, builder, info, model)
-    if (obstacle !== undefined) {
-      yield* Effect.logDebug(`cacheme: a write to "${table}" is told by table: ${obstacle}`)
-      return coarse(statement, atMost)
+    const info = yield* catalog.describe(connection, ref)
+    const besides = new Set((options.tables ?? []).map(nameOf))
+    const inCommonTables = commonTableWrites(builder)
+    for (const written of inCommonTables) {
+      for (const name of yield* reachOf(catalog, connection, written, anything)) besides.add(name)
     }
-    const beside = [...tableIds(info!.relatives), ...tableIds(besides)]
+    const changed = info && changedColumns(info, assignedColumns(builder))
+    if (info !== undefined) {
+      const occurrence = { events: eventsOf(builder), assigned: changed }
+      for (const name of yield* effectsOf(catalog, connection, info, occurrence)) besides.add(name)
+      for (const name of info.relatives) if (name !== table) besides.add(name)
+    }
+    const model = Model.find(table)
+    const groups = changedGroups(builder, model, changed)
+    const beside = tableIds(besides)
+    const atMost = [...new Set([...toTell(groups).flatMap((group) => tableIdsOf(table, group)), ...beside])]
+    const images =
+      obstacleOf(builder, info, model) ??
+      (besides.has(table)
+        ? "it, or what it sets off, writes the table once more"
+        : imagesOf(builder, connection, info!, model!, groups))
+    const byTable = (reason: string, answer: unknown): Written => ({ answer, ids: atMost, byTable: reason })
+    if (typeof images === "string") {
+      return {
+        atMost,
+        tables: [table],
+        isDefinition: false,
+        run: async () => byTable(images, await runNow(statement))
+      }
+    }
     return {
       atMost,
+      tables: [table],
       isDefinition: false,
       run: async () => {
-        const { answer, changes } = await returning(builder, model!.columns)
-        if (changes.length === 0) return { answer, ids: [] }
-        if (changes.length > rowLimit) return { answer, ids: atMost }
-        const rows = changes.flatMap(({ old, now }) => [old, now]).filter((row) => row !== undefined)
-        const ids = new Set(rows.flatMap((row) => Model.changedIds(model!, row)))
-        return { answer, ids: [Model.tableIds(table).all, ...ids, ...beside] }
+        const { answer, rows, count } = await runWith(builder, {
+          ...images.additions,
+          atMost: isFewRows(builder, options.rowLimit) ? undefined : options.rowLimit + 1
+        })
+        if (count === 0) return { answer, ids: alwaysBeside(info!, beside), byTable: undefined }
+        if (count > options.rowLimit) {
+          return byTable(`it changed ${count} rows, which is more than ${options.rowLimit}`, answer)
+        }
+        const ids = new Set<string>()
+        for (const row of rows) {
+          if (!addIds(ids, images, model!, row))
+            return byTable("a row was changed whose old values were not told", answer)
+        }
+        const effects = ids.size > 0 ? beside : alwaysBeside(info!, beside)
+        return { answer, ids: [...ids, ...effects], byTable: undefined }
       }
     }
   })
@@ -90,101 +135,104 @@ export const isWrite = (connection: Connection, statement: Statement): boolean =
   if (builderOf(statement) !== undefined) return true
   const { config } = statement as { readonly config?: { readonly withList?: ReadonlyArray<unknown> } }
   const mayWrite = is(statement, PgRaw) || (config?.withList ?? []).length > 0
-  return mayWrite && writesOf(textOf(connection, statement)).tables.length > 0
+  return mayWrite && writesOf(textOf(dialectOf(connection), statement)).tables.length > 0
 }
 
-/** The text of a statement, as Drizzle sends it. */
-const textOf = (connection: Connection, statement: Statement): string => {
-  const { dialect } = connection.db as unknown as { readonly dialect: Dialect }
-  return dialect.sqlToQuery((statement as SQLWrapper).getSQL()).sql
-}
+const dialectOf = ({ db }: Connection): Dialect => (db as unknown as { readonly dialect: Dialect }).dialect
 
-// ------------------------------------------------------------------------------------------------------- coarsely
+// ------------------------------------------------------------------------------------------------------- by table
 
-const byText = (
+/** A statement that only its text tells about: raw SQL. */
+const planText = (
   catalog: Catalog,
   connection: Connection,
   statement: Statement,
-  named: ReadonlyArray<PgTable> | undefined
+  options: PlanOptions
 ): Effect.Effect<Plan, DbError> =>
   Effect.gen(function* () {
-    const text = textOf(connection, statement)
-    const { tables, isDefinition } = writesOf(text)
-    const refs = [...tables, ...(named ?? []).map(refOf)]
+    const text = textOf(dialectOf(connection), statement)
+    const { tables, isDefinition, truncatesReferences } = writesOf(text)
+    const refs = [...tables, ...(options.tables ?? []).map(refOf)]
     if (refs.length === 0 && !isDefinition) {
       return yield* new DbError({ reason: new UnknownTables({ statement: text.slice(0, 200) }) })
     }
-    const names = yield* Effect.forEach(refs, (ref) =>
-      Effect.map(catalog.describe(connection, ref), (info) => [
-        Model.tableName(ref.schema, ref.name),
-        ...(info?.relatives ?? []),
-        ...(info?.cascades ?? []).flatMap((cascade) => cascade.tables)
-      ])
-    )
-    yield* Effect.logDebug(
-      `cacheme: a write to ${names.flat().join(", ")} is told by table: it is not one plain statement`
-    )
-    return { ...coarse(statement, tableIds(names.flat())), isDefinition }
+    const names = new Set<string>()
+    for (const ref of refs) {
+      const occurrence = { ...anything, truncatesReferences }
+      for (const name of yield* reachOf(catalog, connection, ref, occurrence)) names.add(name)
+    }
+    const ids = tableIds(names)
+    return {
+      run: async () => ({
+        answer: await runNow(statement),
+        ids,
+        byTable: "it is no insert, update or delete of Drizzle's"
+      }),
+      atMost: ids,
+      tables: refs.map(({ schema, name }) => Model.tableName(schema, name)),
+      isDefinition
+    }
   })
 
-const coarse = (statement: Statement, ids: ReadonlyArray<string>): Plan => ({
-  run: async () => ({ answer: await runNow(statement), ids }),
-  atMost: ids,
-  isDefinition: false
-})
+/** Names of a table and of all that changes with it. */
+const reachOf = (catalog: Catalog, connection: Connection, ref: TableRef, occurrence: Occurrence) =>
+  Effect.gen(function* () {
+    const info = yield* catalog.describe(connection, ref)
+    const names = new Set([Model.tableName(ref.schema, ref.name), ...(info?.relatives ?? [])])
+    if (info === undefined) return names
+    for (const name of yield* effectsOf(catalog, connection, info, occurrence)) names.add(name)
+    return names
+  })
 
-const tableIds = (names: ReadonlyArray<string>): ReadonlyArray<string> => [
-  ...new Set(names.flatMap((name) => Object.values(Model.tableIds(name))))
-]
+const tableIdsOf = (table: string, group: string | undefined): ReadonlyArray<string> =>
+  Object.values(Model.tableIds(table, group))
 
-/** Names of the tables that foreign keys may change. */
-const cascadesOf = (info: TableInfo | undefined, builder: Builder): ReadonlyArray<string> => {
-  const insertsOnly = builder.kind === "insert" && !/do update/.test(conflictText(builder))
-  if (info === undefined || insertsOnly) return []
-  const assigned = assignedColumns(info, builder)
-  return info.cascades
-    .filter(({ onDelete, onUpdate, columns }) =>
-      builder.kind === "delete"
-        ? onDelete
-        : onUpdate && (assigned === undefined || columns.some((column) => assigned.has(column)))
+const tableIds = (names: Iterable<string>): ReadonlyArray<string> =>
+  [...names].flatMap((name) => tableIdsOf(name, undefined))
+
+/** The tables that a builder's common table expressions write. */
+const commonTableWrites = (builder: Builder): ReadonlyArray<TableRef> =>
+  (builder.config.withList ?? []).flatMap((common) => {
+    const { sql } = (common as { readonly _: { readonly sql: SQLWrapper } })._
+    return writesOf(builder.dialect.sqlToQuery(sql).sql).tables
+  })
+
+const eventsOf = (builder: Builder): ReadonlySet<Event> =>
+  new Set(isUpsert(builder) ? ["insert", "update"] : [builder.kind])
+
+/** Triggers for a whole statement fire also when no row was changed. */
+const alwaysBeside = ({ triggers }: TableInfo, beside: ReadonlyArray<string>): ReadonlyArray<string> =>
+  triggers.some(({ writes }) => writes.length > 0) ? beside : []
+
+// --------------------------------------------------------------------------------------------------------- by row
+
+/** The groups of columns that a statement can change. */
+const changedGroups = (
+  builder: Builder,
+  model: Model.ModelDefinition | undefined,
+  changed: ReadonlySet<string> | undefined
+): Groups => {
+  if (model === undefined || builder.kind === "delete") return [undefined]
+  if (changed === undefined) return [undefined, ...model.volatile.keys()]
+  const groupOf = new Map(
+    [...model.volatile].flatMap(([group, columns]) =>
+      columns.map(({ column }) => [builder.dialect.casing.getColumnCasing(column), group] as const)
     )
-    .flatMap(({ tables }) => tables)
-}
-
-/** The columns that an update assigns; `undefined` if it could be any: by a trigger, a generated column, an upsert. */
-const assignedColumns = (info: TableInfo, builder: Builder): ReadonlySet<string> | undefined => {
-  if (builder.kind !== "update" || info.triggers.length > 0) return undefined
-  if ([...info.columns.values()].some(({ isGenerated }) => isGenerated)) return undefined
-  const columns = Object.entries(builder.config.table as unknown as Record<string, Column>)
-  return new Set(
-    columns
-      .filter(
-        ([property, column]) => builder.config.set[property] !== undefined || column?.onUpdateFn !== undefined
-      )
-      .map(([, column]) => builder.dialect.casing.getColumnCasing(column))
   )
+  const groups = new Set([...changed].map((column) => groupOf.get(column)))
+  // A row that comes or goes changes everything.
+  return [...(builder.kind === "insert" ? groups.add(undefined) : groups)]
 }
-
-// -------------------------------------------------------------------------------------------------------- exactly
 
 /** Why the rows of a write cannot be told, if so. */
 const obstacleOf = (
-  connection: Connection,
   builder: Builder,
   info: TableInfo | undefined,
   model: Model.ModelDefinition | undefined
 ): string | undefined => {
   if (model === undefined) return "it has no model here"
-  if (connection.serverVersion < returningOldAndNew) return "the server does not return old and new values"
   if (info === undefined) return "the server does not know the table"
   if (!info.isPlain) return "it is a view, or has rules or row-level security"
-  const names = [
-    builder.config.table,
-    builder.config.from,
-    ...(builder.config.joins ?? []).map((join) => join.table)
-  ]
-  if (names.some((source) => source !== undefined && !isNamedElse(source)))
-    return "a table may be called old or new"
   for (const { column } of model.columns) {
     const name = builder.dialect.casing.getColumnCasing(column)
     const server = info.columns.get(name)
@@ -197,138 +245,39 @@ const obstacleOf = (
   return undefined
 }
 
-/** True when a source of rows has a name that is neither old nor new. */
-const isNamedElse = (source: unknown): boolean => {
-  const name = is(source, PgTable)
-    ? getTableName(source)
-    : (source as { readonly _?: { readonly alias?: string } })._?.alias
-  return name !== undefined && !/^(old|new)$/i.test(name)
-}
-
-interface Change {
-  readonly old: Model.ServerRow | undefined
-  readonly now: Model.ServerRow | undefined
-}
-
-/**
- * Runs a statement whose RETURNING is extended by old and new values of some columns. The addition comes last and is
- * taken off again, so that the answer is the one that was asked for.
- */
-const returning = async (
-  builder: Builder,
-  columns: ReadonlyArray<Model.KeyColumn>
-): Promise<{ readonly answer: unknown; readonly changes: ReadonlyArray<Change> }> => {
-  const { config, dialect, statement } = builder
-  const asked = config.returning
-  const askedFields = config.returningFields
-  const additions = Object.fromEntries(
-    columns.flatMap(({ column }, i) => {
-      const name = `"${dialect.casing.getColumnCasing(column).replaceAll('"', '""')}"`
-      return [
-        [`o${i}`, sql.raw(`old.${name}::text`).as(`__cm_o${i}`)],
-        [`n${i}`, sql.raw(`new.${name}::text`).as(`__cm_n${i}`)]
-      ]
-    })
+/** True when it cannot change more rows than are told one by one: they need not be counted by the server. */
+const isFewRows = (builder: Builder, rowLimit: number): boolean => {
+  const { values, select, where } = builder.config
+  if (builder.kind === "insert") return select !== true && values.length <= rowLimit
+  const [start, column, sign, value, end] = (where as SQL | undefined)?.queryChunks ?? []
+  const isOne = (chunk: unknown, text: string) =>
+    (chunk as { readonly value?: ReadonlyArray<string> } | undefined)?.value?.join("") === text
+  const isPrimary = (column as { readonly primary?: boolean } | undefined)?.primary === true
+  return (
+    isPrimary &&
+    columnsOf(builder).has(builder.dialect.casing.getColumnCasing(column as never)) &&
+    isOne(start, "") &&
+    isOne(sign, " = ") &&
+    value !== undefined &&
+    (end === undefined || isOne(end, "")) &&
+    builder.config.from === undefined
   )
-  // At least one column, so that the rows are counted.
-  if (columns.length === 0) additions["n"] = sql.raw("1").as("__cm_n")
-  const valuesOf = (row: Record<string, unknown>, prefix: string): Model.ServerRow =>
-    Object.fromEntries(columns.map(({ property }, i) => [property, row[prefix + i] as string | null]))
-  const isUpsert = builder.kind === "insert" && conflictText(builder) !== ""
-  const changeOf = (row: Record<string, unknown>, prefix: string): Change => ({
-    old:
-      builder.kind === "update" || builder.kind === "delete" || isUpsert
-        ? valuesOf(row, `${prefix}o`)
-        : undefined,
-    now: builder.kind === "delete" ? undefined : valuesOf(row, `${prefix}n`)
-  })
-  statement.returning({ ...(asked === undefined ? {} : askedFields), __cm: additions })
-  try {
-    if (asked !== undefined) {
-      const rows = (await runNow(statement)) as Array<Record<string, any>>
-      const changes = rows.map((row) => {
-        const added = row["__cm"]
-        delete row["__cm"]
-        return changeOf(added, "")
-      })
-      return { answer: rows, changes }
+}
+
+/** Adds what one changed row invalidates; false if its old values are not known. */
+const addIds = (
+  ids: Set<string>,
+  images: Images,
+  model: Model.ModelDefinition,
+  row: Readonly<Record<string, string | null>>
+): boolean => {
+  const change = images.read(row)
+  if (change === undefined) return false
+  for (const group of change.groups) {
+    ids.add(Model.tableIds(model.name, group).all)
+    for (const image of [change.old, change.now]) {
+      if (image !== undefined) for (const id of Model.changedIds(model, image, group)) ids.add(id)
     }
-    // Without a RETURNING of its own the answer is the driver's, which tells how many rows were changed.
-    const query = dialect.sqlToQuery(statement.getSQL())
-    const raw = await statement.session.prepareQuery(query, undefined, undefined, true).execute()
-    const changes = rowsOf(raw).map((row) => changeOf(row, "__cm_"))
-    return { answer: withoutRows(raw), changes }
-  } finally {
-    config.returning = asked
-    config.returningFields = askedFields
   }
-}
-
-/** The driver's answer as it is for a statement that returns nothing. */
-const withoutRows = (raw: unknown): unknown => {
-  if (!Array.isArray(raw)) return { ...(raw as object), rows: [], fields: [] }
-  raw.length = 0
-  return Object.assign(raw, { columns: [] })
-}
-
-// -------------------------------------------------------------------------------------------- Drizzle's builders
-
-interface Dialect {
-  readonly casing: { readonly getColumnCasing: (column: Column) => string }
-  readonly sqlToQuery: (query: unknown) => { readonly sql: string }
-}
-
-/** What is used of Drizzle's builders beyond their public types (0.45). */
-interface Builder {
-  readonly kind: "insert" | "update" | "delete"
-  readonly statement: Internals
-  readonly config: Internals["config"]
-  readonly dialect: Dialect
-}
-
-interface Internals extends SQLWrapper, PromiseLike<unknown> {
-  readonly config: {
-    readonly table: PgTable
-    readonly withList?: any
-    readonly set: Readonly<Record<string, unknown>>
-    readonly from?: unknown
-    readonly joins?: ReadonlyArray<{ readonly table: unknown }>
-    readonly onConflict?: { readonly queryChunks: ReadonlyArray<unknown> }
-    returning: unknown
-    returningFields: Record<string, unknown>
-  }
-  readonly dialect: Dialect
-  readonly session: {
-    readonly prepareQuery: (...args: ReadonlyArray<unknown>) => { readonly execute: () => Promise<unknown> }
-  }
-  readonly returning: (fields: object) => unknown
-}
-
-const builderOf = (statement: Statement): Builder | undefined => {
-  const kind = is(statement, PgInsertBase)
-    ? "insert"
-    : is(statement, PgUpdateBase)
-      ? "update"
-      : is(statement, PgDeleteBase)
-        ? "delete"
-        : undefined
-  if (kind === undefined) return undefined
-  const internals = statement as unknown as Internals
-  return { kind, statement: internals, config: internals.config, dialect: internals.dialect }
-}
-
-const conflictText = (builder: Builder): string =>
-  builder.config.onConflict === undefined ? "" : builder.dialect.sqlToQuery(builder.config.onConflict).sql
-
-const refOf = (table: PgTable): TableRef => {
-  const symbols = (
-    PgTable as unknown as { readonly Symbol: { readonly Schema: symbol; readonly OriginalName: symbol } }
-  ).Symbol
-  const parts = table as unknown as Record<symbol, string | undefined>
-  return { schema: parts[symbols.Schema], name: parts[symbols.OriginalName]! }
-}
-
-const nameOf = (table: PgTable): string => {
-  const { schema, name } = refOf(table)
-  return Model.tableName(schema, name)
+  return true
 }

@@ -2,32 +2,59 @@
  * The one text of a column's value in a tag, whichever side it comes from.
  *
  * **The law.** If two values are equal to Postgres, their texts here are equal, whether the value came from a program
- * or, as text, from the server. The converse is not needed. Where equality and text cannot be made to agree (a
- * timestamp's text depends on the session, a `citext` ignores case, a `numeric` has many spellings) there is no text,
- * and such a column cannot tell rows apart in tags.
+ * or, as text, from the server. The converse is not needed. A value may have no text. Then no tag can be made of it, and
+ * a write need not tell one; so a value that has none may be equal only to such as have none either.
+ *
+ * Where equality and text cannot be made to agree there is no text at all, and such a column cannot tell rows apart in
+ * tags: a timestamp's text depends on the session's time zone, `citext` ignores case, `json` and `interval` have many
+ * spellings of one value. A `date` is written in the session's DateStyle. Its text in another style than ISO's can be
+ * told from that, but not be read (is 03/04 in March?), so a write would leave out a tag that a reader may well hold.
  */
 import type { Column } from "drizzle-orm"
 
-/** How the value of a column of one type is checked and written. */
-interface Kind {
+/** How the values of the columns of one type are checked and written. */
+export interface Kind {
   readonly expected: string
-  /** The canonical text of a driver's value or of the server's text; `undefined` if it is no value of this type. */
+  /** The types that the server may really have, by their names without length or precision. */
+  readonly serverTypes: ReadonlyArray<string>
+  /** True when no text has a character that separates the parts of a tag. */
+  readonly isPlain: boolean
+  /** The canonical text of a driver's value or of the server's text; `undefined` if it has none. */
   readonly text: (value: unknown) => string | undefined
 }
 
 const integer: Kind = {
   expected: "an integer",
+  serverTypes: ["smallint", "integer", "bigint"],
+  isPlain: true,
   text: (value) => {
     if (typeof value === "number" && !Number.isSafeInteger(value)) return undefined
+    const text = String(value)
+    if (/^(?:0|-?[1-9]\d*)$/.test(text)) return text
     // Never through a number: 2^53 + 1 would become its neighbour.
-    return /^\s*[+-]?\d+\s*$/.test(String(value))
-      ? String(BigInt(String(value).trim().replace(/^\+/, "")))
-      : undefined
+    return /^\s*[+-]?\d+\s*$/.test(text) ? String(BigInt(text.trim().replace(/^\+/, ""))) : undefined
+  }
+}
+
+const numeric: Kind = {
+  expected: "a decimal number without exponent",
+  serverTypes: ["numeric"],
+  // The point separates a schema from its table, but there is none after the table.
+  isPlain: true,
+  text: (value) => {
+    const parts = /^\s*([+-]?)0*(\d*)(?:\.(\d*))?\s*$/.exec(String(value))
+    if (parts === null || !/\d/.test(parts[0])) return undefined
+    const [, sign, whole = "", decimals = ""] = parts
+    const fraction = withoutLast(decimals, "0")
+    if (whole === "" && fraction === "") return "0"
+    return `${sign === "-" ? "-" : ""}${whole || "0"}${fraction && `.${fraction}`}`
   }
 }
 
 const boolean: Kind = {
   expected: "true or false",
+  serverTypes: ["boolean"],
+  isPlain: true,
   text: (value) => {
     const text = String(value)
     return text === "true" || text === "false" ? text : undefined
@@ -36,34 +63,64 @@ const boolean: Kind = {
 
 const uuid: Kind = {
   expected: "a UUID",
+  serverTypes: ["uuid"],
+  isPlain: true,
   text: (value) => {
-    const text = String(value).toLowerCase().replaceAll(/[{}-]/g, "")
+    const given = String(value)
+    if (/^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(given)) return given
+    const text = given.toLowerCase().replaceAll(/[{}-]/g, "")
     return /^[0-9a-f]{32}$/.test(text)
       ? text.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5")
       : undefined
   }
 }
 
-const text: Kind = { expected: "a string", text: (value) => (typeof value === "string" ? value : undefined) }
+const text: Kind = {
+  expected: "a string",
+  serverTypes: ["text", "character varying", "enum"],
+  isPlain: false,
+  text: (value) => (typeof value === "string" ? value : undefined)
+}
+
+/** Values of `char(n)` are filled up with spaces, which do not count when they are compared. */
+const char: Kind = {
+  expected: "a string",
+  serverTypes: ["character"],
+  isPlain: false,
+  text: (value) => (typeof value === "string" ? withoutLast(value, " ") : undefined)
+}
+
+/** A text without the characters at its end that are this one: in one pass, which a regular expression is not. */
+const withoutLast = (text: string, character: string): string => {
+  let end = text.length
+  while (end > 0 && text[end - 1] === character) end--
+  return text.slice(0, end)
+}
 
 /** The kind of a column, by its SQL type; `undefined` when its values have no canonical text. */
 export const kindOf = (column: Column): Kind | undefined => {
   if (column.columnType === "PgEnumColumn" || column.columnType === "PgEnumObjectColumn") return text
   const type = column.getSQLType().toLowerCase()
   if (/^(small|big)?(int|integer|serial)$|^int[248]$/.test(type)) return integer
+  if (/^(numeric|decimal)(\s*\([\d\s,-]+\))?$/.test(type)) return numeric
   if (type === "boolean") return boolean
   if (type === "uuid") return uuid
   if (/^(text|varchar|character varying)(\s*\(\d+\))?$/.test(type)) return text
+  if (/^(char|character|bpchar)(\s*\(\d+\))?$/.test(type)) return char
   return undefined
 }
 
-/** The types that the server must really have for a column to be told by its text. Enums are told by their kind. */
-export const serverTypes: ReadonlySet<string> = new Set([
-  "smallint",
-  "integer",
-  "bigint",
-  "boolean",
-  "uuid",
-  "text",
-  "character varying"
-])
+/** What the types are called in messages. */
+export const typesWithText = "integers, numeric, boolean, uuid, text, varchar, char, enums"
+
+/** The types that the server must really have for a column to be told by its text; "enum" stands for all enums. */
+export const serverTypes: ReadonlySet<string> = new Set(
+  [integer, numeric, boolean, uuid, text, char].flatMap((kind) => kind.serverTypes)
+)
+
+/**
+ * True when a column that the server says is of this type has texts of the column's kind. If it is declared to Drizzle
+ * as another type than it has, equal values may have unlike texts here: a text that is really a `uuid`, or a `char`.
+ */
+export const isToldBy = (column: Column, serverType: string): boolean =>
+  kindOf(column)?.serverTypes.includes(serverType) ?? false

@@ -5,6 +5,7 @@ export {
   type Database,
   type DatabaseClass,
   type MutateOptions,
+  type QueryOptions,
   type Statements,
   type TransactionOptions
 } from "./Db.ts"

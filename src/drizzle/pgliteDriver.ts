@@ -55,7 +55,9 @@ export const make = (
     const place = options.client === undefined ? (options.dataDir ?? "in memory") : "given by the program"
     return {
       label: `PGlite (PostgreSQL ${Math.floor(version / 10_000)}.${version % 10_000}), ${place}`,
-      use: (f) => semaphore.withPermit(Effect.suspend(() => f(connection)))
+      use: (f) => semaphore.withPermit(Effect.suspend(() => f(connection))),
+      // Nothing is prepared: there is no way to the server that it could save.
+      tablesChanged: () => {}
     }
   })
 

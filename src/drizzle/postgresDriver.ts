@@ -12,10 +12,11 @@ import * as Effect from "effect/Effect"
 import * as Pool from "effect/Pool"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type { Options as PostgresOptions, PendingQuery, Sql } from "postgres"
+import type { Options as PostgresOptions, PendingQuery, Sql, UnsafeQueryOptions } from "postgres"
 import { CachemeError, InvalidSetting } from "../CachemeError.ts"
 import { type AnyDatabase, assertRunningUnsafe, type Connection, type Driver, runNow } from "./Connection.ts"
 import { type DbError, fromDriver, goneCode, isFatal } from "./DbError.ts"
+import { type OnConnection, PreparedStatements } from "./preparedStatements.ts"
 
 /** Options of a pool of connections to a Postgres server. */
 export interface Options {
@@ -23,7 +24,11 @@ export interface Options {
   readonly url: string | Redacted.Redacted
   /** How many connections are opened at most. An integer of at least 1; default 10. */
   readonly maxConnections?: number | undefined
-  /** Options of postgres.js; those that concern its own pool are of no effect. */
+  /**
+   * Options of postgres.js; those that concern its own pool are of no effect. Builders' statements that come again are
+   * prepared on the server, which saves a round trip; `prepare: false` prepares none, as is needed behind a PgBouncer
+   * that pools transactions and does not know of prepared statements.
+   */
   readonly postgres?: PostgresOptions<{}> | undefined
 }
 
@@ -54,6 +59,7 @@ export const make = (
     }
 
     const runFork = Effect.runForkWith(yield* Effect.context())
+    const statements = new PreparedStatements()
     const open = Effect.acquireRelease(
       Effect.tryPromise({
         try: async () => {
@@ -72,6 +78,7 @@ export const make = (
               client,
               Number(row!["server_version_num"]),
               (connected) => drizzle({ client: connected, ...config }),
+              statements,
               (lost) => runFork(Pool.invalidate(pool, lost))
             )
             return connection
@@ -96,7 +103,7 @@ export const make = (
     ): Effect.Effect<A, E | DbError, R> =>
       Effect.flatten(
         Pool.use(pool, (connection) =>
-          connection.isLost()
+          connection.isLost() || connection.isOutdated()
             ? Effect.as(
                 Pool.invalidate(pool, connection),
                 Effect.suspend(() => use(f))
@@ -108,7 +115,8 @@ export const make = (
     const version = yield* use(({ serverVersion }) => Effect.succeed(serverVersion))
     return {
       label: `PostgreSQL ${Math.floor(version / 10_000)}.${version % 10_000} by postgres.js, up to ${maxConnections} connections`,
-      use
+      use,
+      tablesChanged: () => statements.forget()
     }
   })
 
@@ -117,26 +125,35 @@ class PostgresConnection implements Connection {
   readonly serverVersion: number
   readonly close: Effect.Effect<void>
   readonly #client: Sql
+  readonly #statements: PreparedStatements
+  readonly #prepared: OnConnection
   readonly #onLost: (connection: PostgresConnection) => void
   #isLost = false
   #isRunning = false
+  #isBuilt = false
   #pending: PendingQuery<any> | undefined
 
   constructor(
     client: Sql,
     serverVersion: number,
     toDatabase: (client: Sql) => AnyDatabase,
+    statements: PreparedStatements,
     onLost: (connection: PostgresConnection) => void
   ) {
     this.#client = client
     this.serverVersion = serverVersion
+    this.#statements = statements
+    this.#prepared = statements.onConnection()
     this.#onLost = onLost
+    // `prepare: false` of the program's, or of its URL.
+    const mayPrepare = client.options.prepare
     // Drizzle's session uses `options` and `unsafe`; its own transactions, for which it needs more, are ours to make.
     this.db = toDatabase({
       options: client.options,
-      unsafe: (...args: Parameters<Sql["unsafe"]>) => {
+      unsafe: (text: string, parameters: Array<any> = [], asked: UnsafeQueryOptions = {}) => {
         assertRunningUnsafe(this.#isRunning)
-        return this.#send(...args)
+        const prepare = mayPrepare && this.#isBuilt && this.#prepared.isWorth(text, parameters)
+        return this.#send(text, parameters, { ...asked, prepare })
       }
     } as unknown as Sql)
     // A client that has lost its connection would wait for it.
@@ -145,15 +162,18 @@ class PostgresConnection implements Connection {
 
   isLost = () => this.#isLost
 
+  isOutdated = () => this.#prepared.isOutdated()
+
   lose(): void {
     if (this.#isLost) return
     this.#isLost = true
     this.#onLost(this)
   }
 
-  start<A>(statement: (db: AnyDatabase) => PromiseLike<A>) {
+  start<A>(statement: (db: AnyDatabase) => PromiseLike<A>, isBuilt = false) {
     this.#pending = undefined
     this.#isRunning = true
+    this.#isBuilt = isBuilt
     const answer = this.#guard(runNow(statement(this.db)))
     this.#isRunning = false
     const cancel = Effect.promise(async () => {
@@ -202,14 +222,25 @@ class PostgresConnection implements Connection {
   }
 
   async #guard<A>(answer: PromiseLike<A>): Promise<A> {
+    const sent = this.#pending
     try {
       return await answer
     } catch (error) {
       if (isFatal(error)) this.lose()
       throw error
+    } finally {
+      // The other connections would meet it as well, perhaps in a transaction.
+      if (wasStale(sent)) this.#statements.forget()
     }
   }
 }
+
+/**
+ * True for a statement that no longer fitted its tables as it was prepared. postgres.js prepares it again and runs it
+ * again by itself, which in a transaction is in vain: there it fails.
+ */
+const wasStale = (query: PendingQuery<any> | undefined): boolean =>
+  (query as { readonly retried?: unknown } | undefined)?.retried !== undefined
 
 /**
  * Asks the server to cancel a query, and waits until it has passed the request on: one that came late would hit the next

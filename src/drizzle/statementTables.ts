@@ -6,13 +6,20 @@
  * names are never looked into), and each table that follows a word for writing is told. What functions and procedures
  * write cannot be told this way: a statement in which no writing is found is not run without being told its tables.
  */
-import type { TableRef } from "./catalog.ts"
+
+/** A table as it is written in a statement. */
+export interface TableRef {
+  readonly schema: string | undefined
+  readonly name: string
+}
 
 /** What a statement writes. */
 export interface Writes {
   readonly tables: ReadonlyArray<TableRef>
   /** True when it changes tables themselves, and not only their rows. */
   readonly isDefinition: boolean
+  /** True when tables that refer to these are emptied with them: TRUNCATE … CASCADE. */
+  readonly truncatesReferences: boolean
 }
 
 /** Tells what a statement writes by its text. */
@@ -55,7 +62,7 @@ export const writesOf = (text: string): Writes => {
       at++
       skip("only")
       name()
-    } else if (is("update") && !follows("for", "key", "do", "on", "then", "or", "before", "after", "of")) {
+    } else if (is("update") && !follows("for", "key", "on", "or", "before", "after", "of")) {
       at++
       skip("only")
       name()
@@ -75,8 +82,37 @@ export const writesOf = (text: string): Writes => {
       names()
     } else at++
   }
-  return { tables, isDefinition: isDefinition || /^\s*(create|alter|drop)\b/i.test(text) }
+  const has = (word: string) => words.some(({ text, isQuoted }) => text === word && !isQuoted)
+  return {
+    tables,
+    isDefinition: isDefinition || /^\s*(create|alter|drop)\b/i.test(text),
+    truncatesReferences: has("truncate") && has("cascade")
+  }
 }
+
+/** The functions that an expression calls, but for those that are known to do nothing else. */
+export const callsOf = (text: string): ReadonlyArray<string> => {
+  const words = cut(text)
+  return words
+    .filter(
+      (word, i) =>
+        word.isName &&
+        words[i + 1]?.text === "(" &&
+        !words[i + 1]!.isQuoted &&
+        (word.isQuoted || !harmless.has(word.text))
+    )
+    .map((word) => word.text)
+}
+
+/** Words before a parenthesis that are no function, and functions that have no effect and always answer the same. */
+const harmless: ReadonlySet<string> = new Set(
+  `all and any array as between bigint boolean by case cast char character date else exists filter from group having in
+   integer interval is join lateral like ilike not numeric on or over partition row select similar smallint some text
+   then timestamp timestamptz union unnest using uuid values varchar when where
+   abs array_length avg btrim cardinality ceil char_length coalesce concat count date_part date_trunc extract floor
+   greatest initcap least left length lower ltrim max md5 min mod nullif position power repeat replace reverse right round
+   rtrim sign sqrt strpos substr substring sum translate trim trunc upper`.split(/\s+/)
+)
 
 /** Words that follow a column called "update", but are no table. */
 const reserved: ReadonlySet<string> = new Set(["as", "from", "on", "select", "set", "using", "where"])

@@ -454,10 +454,9 @@ export class Memory {
   apply(request: Request, instant: number): Applied {
     const entries = this.#end(request, instant, true)
     const position = this.sequence
-    const { keys, tags, patterns, cause } = request
     return {
       report: { entries, position, pending: 0, deferred: false },
-      invalidation: new Invalidation({ keys, tags, patterns, cause, position, instant })
+      invalidation: new Invalidation({ ...request, position, instant })
     }
   }
 

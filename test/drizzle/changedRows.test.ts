@@ -44,7 +44,7 @@ const book = (id: number, authorId: number | null, shelf: string | null) => [
 ]
 const tags = (...ids: ReadonlyArray<string | ReadonlyArray<string>>) => [...new Set(ids.flat())].toSorted()
 
-for (const database of databases.slice(0, 2)) {
+for (const database of databases) {
   describe(`changedRows on ${database.name}`, () => {
     /** SQL by which the program under test works as a role with some rights; roles belong to a whole server. */
     const actAs = (role: string, rights: string) => {
@@ -59,13 +59,15 @@ for (const database of databases.slice(0, 2)) {
       name: string,
       sqlBefore: string,
       f: Parameters<typeof Db.mutate>[0],
-      expected: ReadonlyArray<string>
+      expected: ReadonlyArray<string>,
+      /** What is expected where the server does not return old values. */
+      expectedBefore18: ReadonlyArray<string> = expected
     ) =>
       it.effect(name, () =>
         on(database, setUp + sqlBefore, () =>
           Effect.gen(function* () {
             yield* Db.mutate(f)
-            assert.deepStrictEqual(tagsPublished(), expected)
+            assert.deepStrictEqual(tagsPublished(), database.isExact ? expected : expectedBefore18)
           })
         )
       )
@@ -92,7 +94,6 @@ for (const database of databases.slice(0, 2)) {
               { id: 8, title: "" }
             ])
             .onConflictDoNothing(),
-        // Of a row that was not there nothing is known, which a null says too.
         tags("@books:*", book(8, null, null))
       )
       writes(
@@ -120,7 +121,8 @@ for (const database of databases.slice(0, 2)) {
         "an update of the primary key",
         "",
         (db) => db.update(books).set({ id: 9 }).where(eq(books.id, 1)),
-        tags("@books:*", book(1, 1, "a"), book(9, 1, "a"))
+        tags("@books:*", book(1, 1, "a"), book(9, 1, "a")),
+        tags("@books:*", "@books:?")
       )
       writes(
         "an update from another table, with a join and an alias",
@@ -153,7 +155,7 @@ for (const database of databases.slice(0, 2)) {
               { id: 9, title: "Sanditon", authorId: 1, shelf: "a" }
             ])
             .onConflictDoUpdate({ target: books.id, set: { authorId: sql`excluded.author_id` } }),
-        tags("@books:*", book(1, 1, "a"), book(1, 5, "a"), book(9, 1, "a"), book(0, null, null).slice(1))
+        tags("@books:*", book(1, 1, "a"), book(1, 5, "a"), book(9, 1, "a"))
       )
       writes("nothing, when no row was changed", "", (db) => db.delete(books).where(eq(books.id, 99)), [])
       writes(
@@ -183,6 +185,25 @@ for (const database of databases.slice(0, 2)) {
         tags("@books:*", book(1, 1, "a"), book(1, 6, "a"))
       )
       writes(
+        "a common table expression that writes: its table by table, the statement's by row",
+        "",
+        (db) => {
+          const gone = db.$with("gone").as(db.delete(authors).where(eq(authors.id, 2)).returning())
+          return db
+            .with(gone)
+            .update(books)
+            .set({ title: sql`(select name from ${gone})` })
+            .where(eq(books.id, 1))
+        },
+        tags("@authors:*", "@authors:?", "@books:*", book(1, 1, "a"))
+      )
+      writes(
+        "a table, or an alias, that is called old",
+        "create table old (id int)",
+        (db) => db.update(books).set({ title: "x" }).from(alias(books, "old")).where(eq(books.id, 1)),
+        tags("@books:*", book(1, 1, "a"))
+      )
+      writes(
         "a partitioned table, and its partitions by table",
         `drop table books; create table books (id int, title text not null, author_id int, shelf text, primary key (id))
            partition by range (id);
@@ -198,7 +219,8 @@ for (const database of databases.slice(0, 2)) {
           "@books_a:?",
           "@books_b:*",
           "@books_b:?"
-        )
+        ),
+        tags("@books:*", "@books:?", "@books_a:*", "@books_a:?", "@books_b:*", "@books_b:?")
       )
     })
 
@@ -213,19 +235,6 @@ for (const database of databases.slice(0, 2)) {
         "",
         (db) => db.insert(notes).values({ id: 1 }),
         tags("@notes:*", "@notes:?")
-      )
-      writes(
-        "a common table expression that writes",
-        "",
-        (db) => {
-          const gone = db.$with("gone").as(db.delete(authors).where(eq(authors.id, 2)).returning())
-          return db
-            .with(gone)
-            .update(books)
-            .set({ title: sql`(select name from ${gone})` })
-            .where(eq(books.id, 1))
-        },
-        tags("@authors:*", "@authors:?", coarse)
       )
       writes(
         "raw SQL with comments, strings and several writes",
@@ -289,13 +298,6 @@ for (const database of databases.slice(0, 2)) {
         coarse
       )
       writes("a column that is not there", "alter table books drop shelf", update, coarse)
-      writes(
-        "a table, or an alias, that is called old",
-        "create table old (id int)",
-        (db) => db.update(books).set({ title: "x" }).from(alias(books, "old")).where(eq(books.id, 1)),
-        coarse
-      )
-
       describe("what foreign keys change", () => {
         const cascade = (action: string) => `
           alter table books add foreign key (author_id) references authors ${action};
@@ -308,16 +310,17 @@ for (const database of databases.slice(0, 2)) {
           tags("@authors:*", "@authors:id=1", children)
         )
         writes(
-          "by setting null",
+          "by setting null, which goes no further",
           cascade("on delete set null"),
           (db) => db.delete(authors).where(eq(authors.id, 1)),
-          tags("@authors:*", "@authors:id=1", children)
+          tags("@authors:*", "@authors:id=1", coarse)
         )
         writes(
           "by an update of the key",
           cascade("on update cascade"),
           (db) => db.update(authors).set({ id: 7 }).where(eq(authors.id, 1)),
-          tags("@authors:*", "@authors:id=1", "@authors:id=7", children)
+          tags("@authors:*", "@authors:id=1", "@authors:id=7", coarse),
+          tags("@authors:*", "@authors:?", coarse)
         )
         writes(
           "by an upsert of the key",
@@ -327,7 +330,8 @@ for (const database of databases.slice(0, 2)) {
               .insert(authors)
               .values({ id: 1, name: "x" })
               .onConflictDoUpdate({ target: authors.id, set: { id: 7 } }),
-          tags("@authors:*", "@authors:id=1", "@authors:id=7", children)
+          tags("@authors:*", "@authors:id=1", "@authors:id=7", coarse),
+          tags("@authors:*", "@authors:?", coarse)
         )
         writes(
           "by a trigger's update of the key",
@@ -335,7 +339,8 @@ for (const database of databases.slice(0, 2)) {
            create function move() returns trigger language plpgsql as $$ begin new.id = 7; return new; end $$;
            create trigger move before update on authors for each row execute function move()`,
           (db) => db.update(authors).set({ name: "x" }).where(eq(authors.id, 1)),
-          tags("@authors:*", "@authors:id=1", "@authors:id=7", children)
+          tags("@authors:*", "@authors:id=1", "@authors:id=7", coarse),
+          tags("@authors:*", "@authors:?", coarse)
         )
         writes(
           "and nothing else",
@@ -552,7 +557,10 @@ for (const database of databases) {
               if (changed.length === 0) continue
               assert.include([...told], "@books:*")
               if (told.includes("@books:?")) {
-                assert.isTrue(!database.isExact || write.kind === "raw", `told by table: ${write.kind}`)
+                assert.isTrue(
+                  write.kind === "raw" || (write.kind === "rekey" && !database.isExact),
+                  `told by table: ${write.kind}`
+                )
                 continue
               }
               for (const row of changed) {

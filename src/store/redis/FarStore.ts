@@ -29,6 +29,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
+import { bounded } from "../../Attribution.ts"
 import type { CachemeError } from "../../CachemeError.ts"
 import * as Codec from "../../Codec.ts"
 import { absence, type Entry, type Miss, type Reason, type Stale } from "../../Entry.ts"
@@ -729,10 +730,10 @@ class FarStore implements Shared {
 
   #applied(request: Request, instant: number, reached: number | undefined): Applied {
     const position = positionOf(reached)
-    const { keys, tags, patterns, cause } = request
+    const { patterns } = request
     return {
       report: { entries: undefined, position, pending: this.#undelivered.count, deferred: false },
-      invalidation: new Invalidation({ keys, tags, patterns, cause, position, instant }),
+      invalidation: new Invalidation({ ...request, position, instant }),
       swept: patterns.length === 0 || position === undefined ? undefined : this.#sweep(patterns)
     }
   }
@@ -877,7 +878,12 @@ class FarStore implements Shared {
     for (const { origin, instant, requests } of messages) {
       if (origin === this.#origin) continue
       for (const request of requests) {
-        const invalidation = new Invalidation({ ...request, position: positionOf(position), instant })
+        const invalidation = new Invalidation({
+          ...request,
+          ...bounded(request),
+          position: positionOf(position),
+          instant
+        })
         for (const tell of this.#listeners) tell(invalidation)
       }
     }
@@ -1027,7 +1033,9 @@ const Message = Schema.Struct({
       keys: Schema.Array(Schema.String),
       tags: Schema.Array(Schema.String),
       patterns: Schema.Array(Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(256))),
-      cause: Cause
+      cause: Cause,
+      actor: Schema.optional(Schema.String),
+      reason: Schema.optional(Schema.String)
     })
   )
 })

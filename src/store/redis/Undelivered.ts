@@ -2,10 +2,18 @@
  * Invalidations that Redis has not acknowledged: kept, merged, and bounded. When there are too many they become one that
  * says more: everything.
  */
-import type { Cause, Request, Targets } from "../../Invalidation.ts"
+import type { Request, Targets } from "../../Invalidation.ts"
 
 /** Beyond so many ids and patterns everything is invalidated instead. */
 const limit = 100_000
+
+/** So many attributions are told apart; what comes from more waits without one, so that hot keys are kept once. */
+const attributions = 100
+
+/** What waits for one cause and attribution. */
+interface Waiting extends Readonly<Record<keyof Targets, Set<string>>> {
+  readonly about: Omit<Request, keyof Targets>
+}
 
 /** What is to be delivered. */
 export interface Delivery {
@@ -21,19 +29,19 @@ export class Undelivered {
   #added = 0
   #isEverything = false
   #size = 0
-  readonly #byCause = new Map<Cause, { readonly [K in keyof Targets]: Set<string> }>()
+  /** What is alike but for its targets is merged. */
+  readonly #waiting = new Map<string, Waiting>()
 
   get isEmpty(): boolean {
     return this.count === 0
   }
 
-  add({ cause, keys, tags, patterns }: Request): void {
+  add({ keys, tags, patterns, ...about }: Request): void {
     this.count++
     this.#added++
     if (this.#isEverything) return
-    let known = this.#byCause.get(cause)
-    if (known === undefined)
-      this.#byCause.set(cause, (known = { keys: new Set(), tags: new Set(), patterns: new Set() }))
+    if (keys.length + tags.length + patterns.length === 0) return
+    const known = this.#alike(about)
     for (const [set, ids] of [
       [known.keys, keys],
       [known.tags, tags],
@@ -46,15 +54,26 @@ export class Undelivered {
       }
     if (this.#size > limit) {
       this.#isEverything = true
-      this.#byCause.clear()
+      this.#waiting.clear()
     }
+  }
+
+  #alike(about: Waiting["about"]): Waiting {
+    const { cause, actor, reason } = about
+    const name = JSON.stringify([cause, actor, reason])
+    const known = this.#waiting.get(name)
+    if (known !== undefined) return known
+    if (this.#waiting.size >= attributions && (actor ?? reason) !== undefined) return this.#alike({ cause })
+    const added = { about, keys: new Set<string>(), tags: new Set<string>(), patterns: new Set<string>() }
+    this.#waiting.set(name, added)
+    return added
   }
 
   /** All that waits now, and a function that takes it off once it has been delivered, unless more has come since. */
   all(): { readonly delivery: Delivery; readonly delivered: () => void } {
     const added = this.#added
-    const requests = Array.from(this.#byCause, ([cause, { keys, tags, patterns }]) => ({
-      cause,
+    const requests = Array.from(this.#waiting.values(), ({ about, keys, tags, patterns }) => ({
+      ...about,
       keys: [...keys],
       tags: [...tags],
       patterns: [...patterns]
@@ -67,7 +86,7 @@ export class Undelivered {
         this.count = 0
         this.#size = 0
         this.#isEverything = false
-        this.#byCause.clear()
+        this.#waiting.clear()
       }
     }
   }

@@ -1,0 +1,99 @@
+/**
+ * Which other tables does a write change?
+ *
+ * Foreign keys delete and change the rows that refer to a changed one, and triggers write what they like; both may set
+ * off others. Neither shows in a statement, nor in what it returns, so their tables are followed through the server's
+ * catalog and told by table.
+ */
+import * as Effect from "effect/Effect"
+import type { Catalog, Event, TableInfo } from "./catalog.ts"
+import type { Connection } from "./Connection.ts"
+import type { DbError } from "./DbError.ts"
+import * as Model from "./Model.ts"
+import type { TableRef } from "./statementTables.ts"
+
+/** What happens to a table. */
+export interface Occurrence {
+  readonly events: ReadonlySet<Event>
+  /** The columns that an update assigns; `undefined` if it could be any. */
+  readonly assigned: ReadonlySet<string> | undefined
+  /** True when every table that refers to it is emptied too. */
+  readonly truncatesReferences?: boolean
+}
+
+/** Anything may happen. */
+export const anything: Occurrence = {
+  events: new Set(["insert", "update", "delete"]),
+  assigned: undefined
+}
+
+/** Names of the tables that change when something happens to a table, without those of the table itself. */
+export const effectsOf = (
+  catalog: Catalog,
+  connection: Connection,
+  info: TableInfo,
+  occurrence: Occurrence
+): Effect.Effect<ReadonlySet<string>, DbError> =>
+  Effect.gen(function* () {
+    const names = new Set<string>()
+    const visited = new Set<string>()
+    const waiting = consequencesOf(info, occurrence)
+    for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+      const name = Model.tableName(next.table.schema, next.table.name)
+      for (const known of [name, ...next.names]) names.add(known)
+      const { events, assigned, truncatesReferences } = next.occurrence
+      const visit = JSON.stringify([name, [...events], assigned && [...assigned], truncatesReferences])
+      if (visited.has(visit)) continue
+      visited.add(visit)
+      const reached = yield* catalog.describe(connection, next.table)
+      if (reached === undefined) continue
+      for (const relative of reached.relatives) names.add(relative)
+      waiting.push(...consequencesOf(reached, next.occurrence))
+    }
+    return names
+  })
+
+interface Consequence {
+  readonly table: TableRef
+  readonly names: ReadonlyArray<string>
+  readonly occurrence: Occurrence
+}
+
+/** What follows at once from what happens to a table. */
+const consequencesOf = (info: TableInfo, occurrence: Occurrence): Array<Consequence> => {
+  const { events, truncatesReferences } = occurrence
+  const assigned = changedColumns(info, occurrence.assigned)
+  const triggered = info.triggers
+    .filter((trigger) => [...trigger.events].some((event) => events.has(event)))
+    .flatMap(({ writes }) => writes)
+    .map((table): Consequence => ({ table, names: [], occurrence: anything }))
+  const referring = info.references.flatMap(
+    ({ table, names, columns, referenced, onDelete, onUpdate }): ReadonlyArray<Consequence> => {
+      if (truncatesReferences === true) {
+        return [{ table, names, occurrence: { ...anything, truncatesReferences } }]
+      }
+      const changesKey =
+        events.has("update") &&
+        onUpdate !== "nothing" &&
+        (assigned === undefined || referenced.some((column) => assigned.has(column)))
+      const deletes = events.has("delete") && onDelete !== "nothing"
+      if (!changesKey && !deletes) return []
+      const follows = new Set<Event>()
+      if (deletes && onDelete === "cascade") follows.add("delete")
+      if (changesKey || onDelete !== "cascade") follows.add("update")
+      return [{ table, names, occurrence: { events: follows, assigned: new Set(columns) } }]
+    }
+  )
+  return [...triggered, ...referring]
+}
+
+/** All columns that change when some are assigned; `undefined` if it could be any. */
+export const changedColumns = (
+  { columns, triggers }: TableInfo,
+  assigned: ReadonlySet<string> | undefined
+): ReadonlySet<string> | undefined => {
+  if (assigned === undefined || triggers.some(({ changesRow, events }) => changesRow && events.has("update")))
+    return undefined
+  const generated = [...columns].filter(([, { isGenerated }]) => isGenerated).map(([name]) => name)
+  return new Set([...assigned, ...generated])
+}

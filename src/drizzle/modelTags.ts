@@ -1,0 +1,116 @@
+/**
+ * The tags of a table, and how their ids are written.
+ *
+ * There is a tag for each row (`@books:id=7`), for each value of each declared key (`@books:author_id=3`), and two for
+ * the table: `all` (`@books:*`) and `unknown` (`@books:?`). Each of them has a twin in each group of volatile columns
+ * (`@books~stats:id=7`), which a write invalidates that has changed nothing but that group.
+ *
+ * An id is put together here and nowhere else, for those who read and for those who write.
+ */
+import type { Definition } from "../Definition.ts"
+import * as Key from "../Key.ts"
+import * as Tag from "../Tag.ts"
+import type { ModelDefinition, ToldColumn } from "./modelDefinition.ts"
+
+/** The name of a table in tags: without the schema if it is the default one. */
+export const tableName = (schema: string | undefined, name: string): string =>
+  schema === undefined || schema === "public" ? escape(name) : `${escape(schema)}.${escape(name)}`
+
+/** The ids of a table's two tags, or of their twins in a group of volatile columns. */
+export const tableIds = (
+  table: string,
+  group?: string
+): { readonly all: string; readonly unknown: string } => {
+  const prefix = prefixOf(table, group)
+  return { all: prefix + all, unknown: prefix + unknown }
+}
+
+/** The values of a row's key columns as the server writes them, by property. */
+export type ServerRow = Readonly<Record<string, string | null | undefined>>
+
+/**
+ * The ids of the row and of its declared keys, or of their twins in a group of volatile columns. Keys whose tag nobody
+ * could make are left out: those over 1 KiB, and those of a value that has no text.
+ */
+export const changedIds = (
+  definition: ModelDefinition,
+  row: ServerRow,
+  group?: string
+): ReadonlyArray<string> => {
+  const prefix = prefixOf(definition.name, group)
+  const ids: Array<string> = []
+  const add = (columns: ReadonlyArray<ToldColumn>, textOf: (column: ToldColumn) => string | null | undefined) => {
+    const rest = restOf(columns, textOf)
+    if (rest !== undefined && !Key.isTooLong(prefix + rest)) ids.push(prefix + rest)
+  }
+  const textOf = ({ property, kind }: ToldColumn) => {
+    const text = row[property] ?? null
+    return text === null ? null : kind.text(text)
+  }
+  // A row without a primary key is none: there was no old one.
+  if (definition.primaryKey.length > 0) add(definition.primaryKey, (column) => textOf(column) ?? undefined)
+  for (const columns of definition.keys) add(columns, textOf)
+  return ids
+}
+
+/** What makes the tags of one table for readers that rest on its plain columns, and on groups of volatile ones. */
+export interface TableTags {
+  /** The tag of the rows with these values; see {@link restOf}. */
+  readonly rows: (rest: string) => Tag.Tag
+  readonly all: Tag.Tag
+  readonly unknown: Tag.Tag
+}
+
+/** The tags of a table for readers that rest on these groups too. */
+export const tableTags = (definition: Definition, groups: ReadonlyArray<string> = []): TableTags => {
+  const { name } = definition
+  const prefixes = [prefixOf(name), ...groups.map((group) => prefixOf(name, group))]
+  // Of its own for each set of groups, because tags with equal ids are the same tag.
+  const own =
+    groups.length === 0 ? prefixOf(name) : `@${name}${groups.map((group) => `~${escape(group)}`).join("")}:`
+  const tag = (rest: string, carried: ReadonlyArray<string>, reached: ReadonlyArray<string>) => {
+    const id = own + rest
+    const ids = (rests: ReadonlyArray<string>) =>
+      prefixes.flatMap((prefix) => rests.map((rest) => prefix + rest)).filter((other) => other !== id)
+    return Tag.makeUnsafe(definition, id, { carries: ids(carried), reaches: ids(reached) })
+  }
+  return {
+    rows: (rest) => tag(rest, [rest, unknown], [rest, all]),
+    all: tag(all, [all, unknown], [all, unknown]),
+    unknown: tag(unknown, [unknown], [unknown, all])
+  }
+}
+
+/** What follows the table in the id of a row or key; `undefined` if a value has no text. */
+export const restOf = (
+  columns: ReadonlyArray<ToldColumn>,
+  textOf: (column: ToldColumn) => string | null | undefined
+): string | undefined => {
+  let rest = ""
+  for (const column of columns) {
+    const text = textOf(column)
+    if (text === undefined) return undefined
+    if (rest !== "") rest += ","
+    rest += column.label + (text === null ? nullText : column.kind.isPlain ? text : escape(text))
+  }
+  return rest
+}
+
+/** What precedes a value in an id. */
+export const labelOf = (columnName: string): string => `${escape(columnName)}=`
+
+const all = "*"
+const unknown = "?"
+
+/** A null is written so that no text can be: after a % there are always two digits, or a u and four. */
+const nullText = "%null"
+
+const prefixOf = (table: string, group?: string): string =>
+  group === undefined ? `@${table}:` : `@${table}~${escape(group)}:`
+
+const escape = (text: string): string =>
+  mayNeedEscaping.test(text)
+    ? Key.escape(text).replaceAll(/[=,.?~]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+    : text
+
+const mayNeedEscaping = /[%:>*#@=,.?~\uD800-\uDFFF]/
