@@ -205,10 +205,19 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     restore: Restore,
     answerOf: (answers: ReadonlyArray<any>) => any
   ): Effect.fn.Return<Finished<any, DbError>, DbError> {
-    const { run, atMost, isDefinition } = yield* plan(catalog, connection, statement, {
+    const { run, atMost, isDefinition, needsTransaction } = yield* plan(catalog, connection, statement, {
       tables: options.tables,
       rowLimit
     })
+    if (needsTransaction) {
+      return yield* transact(connection, "", (level) =>
+        inLevel(level, () =>
+          Effect.map(noting(level, writeIn(level, statement, options, attribution, restore)), (answer) =>
+            answerOf([answer])
+          )
+        )
+      )
+    }
     const { exit, interruption } = yield* settle(
       () => connection.start(run, isPreparable(statement, undefined)),
       restore
@@ -269,7 +278,9 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
       if (outer !== undefined) {
         return Object.values(options).every((option) => option === undefined)
           ? inLevel(outer, () => savepoint(outer, within))
-          : defect("a transaction inside another one cannot have modes of its own, nor be run again by itself")
+          : defect(
+              "a transaction inside another one cannot have modes of its own, nor be run again by itself"
+            )
       }
       if (options.deferrable === true && !(options.isolationLevel === "serializable" && options.readOnly)) {
         return defect(`"deferrable" is for a transaction that is serializable and read only`)
@@ -290,10 +301,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
         if (conflict === undefined) return Effect.succeed(finished)
         return Pull.matchEffect(step(conflict), {
           onSuccess: () =>
-            Effect.andThen(
-              Effect.logDebug(`cacheme: a transaction is run again: ${conflict.message}`),
-              next
-            ),
+            Effect.andThen(Effect.logDebug(`cacheme: a transaction is run again: ${conflict.message}`), next),
           onFailure: Effect.failCause,
           onDone: () => Effect.succeed(finished)
         })

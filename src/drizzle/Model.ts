@@ -7,13 +7,30 @@
  *
  * Models are known by their table's name, in the whole process: a write finds the model of the table it writes.
  */
-import { Column, is } from "drizzle-orm"
-import { getTableConfig, type PgTable } from "drizzle-orm/pg-core"
-import { CachemeError, describe, InvalidDefinition, InvalidKey } from "../CachemeError.ts"
+import type { PgTable } from "drizzle-orm/pg-core"
+import { describe } from "../CachemeError.ts"
 import * as Definition from "../Definition.ts"
-import * as Key from "../Key.ts"
-import * as Tag from "../Tag.ts"
-import { kindOf } from "./columnText.ts"
+import type * as Tag from "../Tag.ts"
+import { typesWithText } from "./columnText.ts"
+import {
+  allTold,
+  type Declaration,
+  invalidDefinition,
+  invalidKey,
+  type KeyColumn,
+  registerUnsafe,
+  schemaOf,
+  type TableSchema,
+  told,
+  type ToldColumn,
+  written,
+  writtenGroups
+} from "./modelDefinition.ts"
+import { restOf, tableTags } from "./modelTags.ts"
+
+export { type Link, link, type Side, type Sides } from "./Link.ts"
+export { find, type KeyColumn, type ModelDefinition } from "./modelDefinition.ts"
+export { changedIds, type ServerRow, tableIds, tableName } from "./modelTags.ts"
 
 type ColumnName<T extends PgTable> = Extract<keyof T["_"]["columns"], string>
 
@@ -26,6 +43,13 @@ type PrimaryKeyName<T extends PgTable> = {
   [C in ColumnName<T>]: T["_"]["columns"][C]["_"]["isPrimaryKey"] extends true ? C : never
 }[ColumnName<T>]
 
+type VolatileName<T extends PgTable> = Exclude<ColumnName<T>, PrimaryKeyName<T>>
+
+/** The groups of volatile columns of a model, by name. */
+export type Volatile<T extends PgTable> = {
+  readonly [group: string]: readonly [VolatileName<T>, ...Array<VolatileName<T>>]
+}
+
 /** What tells a row: its primary key, or a row that has it. */
 export type RowKey<T extends PgTable> = [PrimaryKeyName<T>] extends [never]
   ? Partial<T["$inferSelect"]>
@@ -36,9 +60,8 @@ export type DeclaredKey<T extends PgTable, K extends Keys<T>> = {
   [N in keyof K]: { readonly [C in K[N][number]]: T["$inferSelect"][C] }
 }[keyof K]
 
-/** A table, bound to tags. */
-export interface Model<T extends PgTable, K extends Keys<T>> {
-  readonly table: T
+/** The tags of a table, for entries that rest on some of its columns. */
+export interface View<T extends PgTable, K extends Keys<T>> {
   /** The row with this primary key. Throws `InvalidKey` for a value that is missing or of another type. */
   readonly row: (key: RowKey<T>) => Tag.Tag
   /** The rows with these values in a declared key. Throws `InvalidKey` for what is not a declared key. */
@@ -49,35 +72,53 @@ export interface Model<T extends PgTable, K extends Keys<T>> {
   readonly unknown: Tag.Tag
 }
 
+/**
+ * A table, bound to tags. Its own tags are for entries that rest on none of the volatile columns; where there are none,
+ * for all entries.
+ */
+export interface Model<T extends PgTable, K extends Keys<T>, V extends Volatile<T> = {}> extends View<T, K> {
+  readonly table: T
+  /**
+   * The tags for entries that rest on groups of volatile columns as well: they are stale when any other column changed,
+   * or one of these groups. Invalidating such a tag by hand reaches whoever the model's own tag reaches, too. Throws
+   * `InvalidKey` for a group that is not declared.
+   *
+   * **Example** (A page that shows how often a book was viewed, and a title that does not)
+   *
+   * ```ts
+   * import { Node } from "cacheme"
+   * import { Model } from "cacheme/drizzle"
+   * import { integer, pgTable, text } from "drizzle-orm/pg-core"
+   * import { Schema } from "effect"
+   *
+   * const books = pgTable("books", { id: integer().primaryKey(), title: text(), views: integer() })
+   * const Books = Model.make(books, { volatile: { stats: ["views"] } })
+   *
+   * class TitleNode extends Node.Class<TitleNode>()("title", {
+   *   key: { id: Schema.Int },
+   *   value: Schema.String,
+   *   tags: ({ id }) => Books.row({ id })
+   * }) {}
+   *
+   * class PageNode extends Node.Class<PageNode>()("page", {
+   *   key: { id: Schema.Int },
+   *   value: Schema.Struct({ title: Schema.String, views: Schema.Int }),
+   *   tags: ({ id }) => Books.including("stats").row({ id })
+   * }) {}
+   * ```
+   */
+  readonly including: (...groups: readonly [Group<V>, ...Array<Group<V>>]) => View<T, K>
+}
+
+type Group<V> = Extract<keyof V, string>
+
 /** The options of a model: see {@link make}. */
-export interface Options<T extends PgTable, K extends Keys<T>> {
+export interface Options<T extends PgTable, K extends Keys<T>, V extends Volatile<T> = {}> {
   /** Sets of columns by which rows are looked for; the primary key is one without saying so. */
   readonly keys?: K | undefined
+  /** Groups of columns that change often and are read seldom; see {@link Model.including}. */
+  readonly volatile?: V | undefined
 }
-
-/** A column that tells rows apart. */
-export interface KeyColumn {
-  /** Its name in the table object, and in tags. */
-  readonly property: string
-  readonly column: Column
-}
-
-/** What is known of a table in this process. */
-export interface ModelDefinition extends Definition.Definition {
-  readonly kind: "model"
-  /** The columns of the primary key; none if there is no such key, or one whose values have no canonical text. */
-  readonly primaryKey: ReadonlyArray<KeyColumn>
-  readonly keys: ReadonlyArray<ReadonlyArray<KeyColumn>>
-  /** Groups of columns whose changes alone leave other readers' entries fresh. */
-  readonly volatile: ReadonlyMap<string, ReadonlyArray<KeyColumn>>
-  /** All columns that a tag may need. */
-  readonly columns: ReadonlyArray<KeyColumn>
-}
-
-const models = new Map<string, ModelDefinition>()
-
-/** The model of the table with this name, if one has been made. */
-export const find = (table: string): ModelDefinition | undefined => models.get(table)
 
 /**
  * Binds a table to tags.
@@ -85,219 +126,220 @@ export const find = (table: string): ModelDefinition | undefined => models.get(t
  * **Details**
  *
  * `keys` declares by which columns rows are looked for, beside the primary key. Only columns whose equality is that of
- * their text can be declared: integers, boolean, uuid, text and varchar (under a deterministic collation), enums.
- * Throws `CachemeError`: `InvalidDefinition` for a column that is unknown, of another type, or named twice, and
- * `DefinitionConflict` for a second, different model of one table.
+ * their text can be declared: integers, numeric, boolean, uuid, text, varchar and char (under a deterministic
+ * collation), enums.
  *
- * **Example** (Books, looked for by author)
+ * `volatile` declares groups of columns, of any type, whose changes alone leave entries fresh: a counter of views, the
+ * time of the last visit. An entry that rests on such a column says so by `including`.
+ *
+ * Throws `CachemeError`: `InvalidDefinition` for a column that is unknown, of another type, or named twice, and for a
+ * volatile column that is in a key, in the primary key or in another group; `DefinitionConflict` for a second, different
+ * model of one table.
+ *
+ * **Gotchas**
+ *
+ * An entry that shows a volatile column and carries the model's own tag is not told of its changes. Whoever declares a
+ * group looks through the entries of that table, and all processes that share a store declare the same groups.
+ *
+ * **Example** (Books, looked for by author, with a counter)
  *
  * ```ts
  * import { Model } from "cacheme/drizzle"
  * import { integer, pgTable, text } from "drizzle-orm/pg-core"
  *
- * const books = pgTable("books", { id: integer().primaryKey(), authorId: integer(), title: text() })
+ * const books = pgTable("books", {
+ *   id: integer().primaryKey(),
+ *   authorId: integer(),
+ *   title: text(),
+ *   views: integer()
+ * })
  *
- * const Books = Model.make(books, { keys: { byAuthor: ["authorId"] } })
+ * const Books = Model.make(books, { keys: { byAuthor: ["authorId"] }, volatile: { stats: ["views"] } })
  *
- * const tags = [Books.row({ id: 7 }), Books.by({ authorId: 3 }), Books.all]
+ * const tags = [Books.row({ id: 7 }), Books.by({ authorId: 3 }), Books.all, Books.including("stats").row({ id: 7 })]
  * ```
  */
-export const make = <T extends PgTable, const K extends Keys<T> = {}>(
+export const make = <T extends PgTable, const K extends Keys<T> = {}, const V extends Volatile<T> = {}>(
   table: T,
-  options: Options<T, K> = {}
-): Model<T, K> => {
-  const definition = defineUnsafe(table, options.keys ?? {}, Definition.locate(make))
-  const known = models.get(definition.name)
-  if (known !== undefined) Definition.assertSameUnsafe(known, definition)
-  models.set(definition.name, definition)
-  const { all, unknown } = tableIds(definition.name)
-  const row = (key: object) => {
-    if (definition.primaryKey.length === 0) {
-      throw invalidKey(
-        definition,
-        "row",
-        "a table with a primary key whose values have a canonical text",
-        "none"
-      )
+  options: Options<T, K, V> = {}
+): Model<T, K, V> => {
+  const declaration = declareUnsafe(
+    schemaOf(table),
+    options.keys ?? {},
+    options.volatile ?? {},
+    Definition.locate(make)
+  )
+  const definition = registerUnsafe("model", declaration)
+  const viewOf = (groups?: ReadonlyArray<string>): View<T, K> => {
+    const tags = tableTags(definition, groups)
+    const rows = (columns: ReadonlyArray<ToldColumn>, key: object, allowsNull: boolean) =>
+      tags.rows(readUnsafe(declaration, columns, key, allowsNull))
+    return {
+      row: (key) => rows(primaryKeyUnsafe(declaration), key, false),
+      by: (key) => rows(declaredKeyUnsafe(declaration, key), key, true),
+      all: tags.all,
+      unknown: tags.unknown
     }
-    return rowsTag(definition, definition.primaryKey, key, false)
   }
   return {
     table,
-    row,
-    by: (key) => rowsTag(definition, declaredUnsafe(definition, key), key, true),
-    all: Tag.makeUnsafe(definition, all, { carries: [unknown], reaches: [unknown] }),
-    unknown: Tag.makeUnsafe(definition, unknown, { reaches: [all] })
+    ...viewOf(),
+    including: (...groups) => viewOf(groupsUnsafe(declaration, groups))
   }
 }
 
-/** The ids of a table's two tags. */
-export const tableIds = (
-  table: string,
-  _group?: string
-): { readonly all: string; readonly unknown: string } => ({
-  all: `@${table}:*`,
-  unknown: `@${table}:?`
-})
+// ------------------------------------------------------------------------------------------------------ for readers
 
-/** The name of a table in tags: without the schema if it is the default one. */
-export const tableName = (schema: string | undefined, name: string): string =>
-  schema === undefined || schema === "public" ? escape(name) : `${escape(schema)}.${escape(name)}`
+const ownerOf = ({ name }: { readonly name: string }) => `model "${name}"`
 
-/** The values of a row's key columns as the server writes them, by property. */
-export type ServerRow = Readonly<Record<string, string | null | undefined>>
-
-/** The ids of the row and of its declared keys. Keys whose tag nobody could make (over 1 KiB) are left out. */
-export const changedIds = (
-  definition: ModelDefinition,
-  row: ServerRow,
-  _group?: string
-): ReadonlyArray<string> =>
-  [definition.primaryKey, ...definition.keys].flatMap((columns) => {
-    if (columns.length === 0) return []
-    if (columns === definition.primaryKey && columns.some(({ property }) => (row[property] ?? null) === null))
-      return []
-    const id = idOf(definition, columns, ({ property, column }) => {
-      const text = row[property]
-      return text === null || text === undefined ? null : kindOf(column)?.text(text)
-    })
-    return id === undefined || Key.isTooLong(id) ? [] : [id]
-  })
-
-const rowsTag = (
-  definition: ModelDefinition,
-  columns: ReadonlyArray<KeyColumn>,
+/** The values of some columns as they are written in ids. */
+const readUnsafe = (
+  declaration: Declaration,
+  columns: ReadonlyArray<ToldColumn>,
   key: object,
   allowsNull: boolean
-): Tag.Tag => {
-  const { all, unknown } = tableIds(definition.name)
-  const id = idOf(definition, columns, ({ property, column }) => {
-    const value = (key as Record<string, unknown>)[property]
+): string =>
+  restOf(columns, ({ property, column, kind }) => {
+    const value = (key as Readonly<Record<string, unknown>>)[property]
     if (value === null && allowsNull) return null
-    const kind = kindOf(column)!
     const text = value === undefined || value === null ? undefined : kind.text(column.mapToDriverValue(value))
     if (text === undefined) {
-      throw invalidKey(definition, property, kind.expected, value === undefined ? "missing" : describe(value))
+      const actual = value === undefined ? "missing" : describe(value)
+      throw invalidKey(ownerOf(declaration), property, kind.expected, actual)
     }
     return text
-  })
-  return Tag.makeUnsafe(definition, id!, { carries: [unknown], reaches: [all] })
+  })!
+
+const primaryKeyUnsafe = (declaration: Declaration): ReadonlyArray<ToldColumn> => {
+  if (declaration.primaryKey.length > 0) return declaration.primaryKey
+  const expected = "a table with a primary key whose values have a canonical text"
+  throw invalidKey(ownerOf(declaration), "row", expected, "none")
 }
-
-/** A null is written so that no text can be: after a % there are always two digits. */
-const nullText = "%null"
-
-const idOf = (
-  definition: ModelDefinition,
-  columns: ReadonlyArray<KeyColumn>,
-  textOf: (column: KeyColumn) => string | null | undefined
-): string | undefined => {
-  const parts: Array<string> = []
-  for (const column of columns) {
-    const text = textOf(column)
-    if (text === undefined) return undefined
-    parts.push(`${escape(column.column.name)}=${text === null ? nullText : escape(text)}`)
-  }
-  return `@${definition.name}:${parts.join(",")}`
-}
-
-const escape = (text: string): string =>
-  Key.escape(text).replaceAll(/[=,.?]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
 
 /** The declared key that has just these columns. */
-const declaredUnsafe = (definition: ModelDefinition, key: object): ReadonlyArray<KeyColumn> => {
+const declaredKeyUnsafe = (declaration: Declaration, key: object): ReadonlyArray<ToldColumn> => {
   const given = Object.keys(key)
-  const found = definition.keys.find(
+  const found = declaration.keys.find(
     (columns) => columns.length === given.length && columns.every(({ property }) => given.includes(property))
   )
   if (found !== undefined) return found
-  const declared = definition.keys.map(
+  const declared = declaration.keys.map(
     (columns) => `{ ${columns.map(({ property }) => property).join(", ")} }`
   )
   throw invalidKey(
-    definition,
+    ownerOf(declaration),
     given.join(", "),
     `the columns of a declared key: ${declared.join(", ") || "none is declared"}`,
     describe(key)
   )
 }
 
-const defineUnsafe = (
-  table: PgTable,
-  keys: { readonly [name: string]: ReadonlyArray<string> },
-  definedAt: string
-): ModelDefinition => {
-  const config = getTableConfig(table)
-  const name = tableName(config.schema, config.name)
-  const owner = `model "${name}"`
-  const tableColumns = Object.entries(table).filter(([, column]) => is(column, Column)) as Array<
-    [string, Column]
-  >
-  // By name: a composite primary key holds other objects for the same columns.
-  const named = ({ name }: Column): KeyColumn => {
-    const [property, column] = tableColumns.find(([, column]) => column.name === name)!
-    return { property, column }
-  }
-  const invalid = (field: string, expected: string, actual: string) =>
-    new CachemeError({ reason: new InvalidDefinition({ definition: owner, field, expected, actual }) })
-
-  const declared = Object.entries(keys).map(([key, columns]) => {
-    const field = `key "${key}"`
-    if (!Array.isArray(columns) || columns.length === 0)
-      throw invalid(field, "a list of columns", describe(columns))
-    if (new Set(columns).size < columns.length) throw invalid(field, "each column once", describe(columns))
-    return columns.map((property): KeyColumn => {
-      const column = tableColumns.find(([known]) => known === property)?.[1]
-      if (column === undefined) {
-        const known = tableColumns.map(([known]) => known).join(", ")
-        throw invalid(field, `columns of "${name}" (${known})`, describe(property))
-      }
-      if (kindOf(column) === undefined) {
-        throw invalid(
-          field,
-          "columns of a type that is told by its text: integers, boolean, uuid, text, varchar, enums",
-          `${describe(property)} of type ${column.getSQLType()}`
-        )
-      }
-      return { property, column }
-    })
-  })
-  const sets = declared.map((columns) =>
-    sorted(columns)
-      .map(({ property }) => property)
-      .join()
+/** Declared groups, in one order, each once. */
+const groupsUnsafe = (declaration: Declaration, given: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const groups = [...new Set(given)].toSorted()
+  const wrong = groups.find((group) => !declaration.volatile.has(group))
+  if (wrong === undefined && groups.length > 0) return groups
+  const declared = [...declaration.volatile.keys()].join(", ")
+  throw invalidKey(
+    ownerOf(declaration),
+    "including",
+    `groups of volatile columns (${declared || "none is declared"})`,
+    groups.length === 0 ? "none" : describe(wrong)
   )
-  const repeated = sets.find((set, i) => sets.indexOf(set) < i)
-  if (repeated !== undefined) throw invalid("keys", "each set of columns once", repeated)
+}
 
-  const primary = config.columns.filter((column) => column.primary)
-  const composite = config.primaryKeys[0]?.columns ?? []
-  const primaryKey = (primary.length > 0 ? primary : composite).map(named)
-  const usable = primaryKey.every(({ column }) => kindOf(column) !== undefined) ? sorted(primaryKey) : []
-  const all = [usable, ...declared.map(sorted)]
+// ------------------------------------------------------------------------------------------------- what is declared
+
+type ColumnLists = { readonly [name: string]: ReadonlyArray<string> }
+
+const declareUnsafe = (
+  schema: TableSchema,
+  keys: ColumnLists,
+  volatile: ColumnLists,
+  definedAt: string
+): Declaration => {
+  const declared = keysUnsafe(schema, keys)
+  const groups = groupsOfUnsafe(schema, volatile, declared)
   return {
-    kind: "model",
-    name,
+    name: schema.name,
     definedAt,
-    primaryKey: usable,
-    keys: all.slice(1),
-    volatile: new Map(),
-    columns: [...new Map(all.flat().map((column) => [column.property, column])).values()],
-    parts: () => ({
-      "primary key": written(usable),
-      keys: all.slice(1).map(written).toSorted().join(" ")
-    })
+    primaryKey: allTold(schema.primaryKey),
+    keys: declared,
+    volatile: groups,
+    parts: { keys: declared.map(written).toSorted().join(" "), volatile: writtenGroups(groups) }
   }
 }
 
-/** In one order, whatever the order of declaration. */
-const sorted = (columns: ReadonlyArray<KeyColumn>): ReadonlyArray<KeyColumn> =>
-  columns.toSorted((a, b) => (a.column.name < b.column.name ? -1 : 1))
-
-const written = (columns: ReadonlyArray<KeyColumn>): string =>
-  columns.map(({ column }) => `${column.name} ${column.getSQLType()}`).join(",")
-
-const invalidKey = (definition: ModelDefinition, field: string, expected: string, actual: string) =>
-  new CachemeError({
-    reason: new InvalidKey({ definition: `model "${definition.name}"`, field, expected, actual })
+const keysUnsafe = (schema: TableSchema, keys: ColumnLists): Declaration["keys"] => {
+  const declared = Object.entries(keys).map(([name, properties]) => {
+    const field = `key "${name}"`
+    const columns = columnsUnsafe(schema, field, properties)
+    const other = columns.find((column) => told(column) === undefined)
+    if (other !== undefined) {
+      throw invalidDefinition(
+        ownerOf(schema),
+        field,
+        `columns of a type that is told by its text: ${typesWithText}`,
+        `${describe(other.property)} of type ${other.column.getSQLType()}`
+      )
+    }
+    return allTold(columns)
   })
+  const sets = declared.map((columns) => columns.map(({ property }) => property).join())
+  const repeated = sets.find((set, i) => sets.indexOf(set) < i)
+  if (repeated !== undefined)
+    throw invalidDefinition(ownerOf(schema), "keys", "each set of columns once", repeated)
+  return declared
+}
+
+const groupName = /^[A-Za-z_][\w.\-/]{0,99}$/
+
+const groupsOfUnsafe = (
+  schema: TableSchema,
+  volatile: ColumnLists,
+  keys: Declaration["keys"]
+): Declaration["volatile"] => {
+  const inKeys = new Map([...schema.primaryKey, ...keys.flat()].map(({ property }) => [property, "in a key"]))
+  const groups = new Map<string, ReadonlyArray<KeyColumn>>()
+  for (const [group, properties] of Object.entries(volatile)) {
+    const field = `volatile group ${describe(group)}`
+    if (!groupName.test(group)) {
+      const expected = "named by a letter or _, then at most 99 letters, digits, or . _ - /"
+      throw invalidDefinition(ownerOf(schema), field, expected, describe(group))
+    }
+    const columns = columnsUnsafe(schema, field, properties)
+    for (const { property } of columns) {
+      const use = inKeys.get(property)
+      if (use !== undefined) {
+        const expected = "columns of no key and of no other group"
+        throw invalidDefinition(ownerOf(schema), field, expected, `${describe(property)}, which is ${use}`)
+      }
+      inKeys.set(property, `in the group "${group}"`)
+    }
+    groups.set(group, columns)
+  }
+  return groups
+}
+
+/** The columns of these names. */
+const columnsUnsafe = (
+  schema: TableSchema,
+  field: string,
+  properties: ReadonlyArray<string>
+): ReadonlyArray<KeyColumn> => {
+  if (!Array.isArray(properties) || properties.length === 0)
+    throw invalidDefinition(ownerOf(schema), field, "a list of columns", describe(properties))
+  if (new Set(properties).size < properties.length)
+    throw invalidDefinition(ownerOf(schema), field, "each column once", describe(properties))
+  return properties.map((property) => {
+    const column = schema.columns.find((known) => known.property === property)
+    if (column !== undefined) return column
+    const known = schema.columns.map((known) => known.property).join(", ")
+    throw invalidDefinition(
+      ownerOf(schema),
+      field,
+      `columns of "${schema.name}" (${known})`,
+      describe(property)
+    )
+  })
+}

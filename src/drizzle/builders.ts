@@ -98,6 +98,13 @@ export const sourcesOf = ({ config }: Builder): ReadonlyArray<unknown> =>
 export const columnOf = (of: string, column: string): SQL =>
   sql`${sql.identifier(of)}.${sql.identifier(column)}`
 
+/** Columns as text, in one value. */
+export const textArray = (of: string, columns: ReadonlyArray<string>): SQL =>
+  sql`jsonb_build_array(${sql.join(
+    columns.map((column) => sql`${columnOf(of, column)}::text`),
+    sql`, `
+  )})::text`
+
 /** The columns of a table object, by their names on the server. */
 export const columnsOf = ({ config, dialect }: Builder): ReadonlyMap<string, Column> =>
   new Map(
@@ -197,6 +204,15 @@ export interface Returned {
 }
 
 const prefix = "__cm_"
+
+/** Runs a query of our own in the session of a statement. */
+export const ask = async (
+  { dialect, statement }: Builder,
+  query: SQL
+): Promise<ReadonlyArray<Record<string, unknown>>> =>
+  rowsOf(
+    await statement.session.prepareQuery(dialect.sqlToQuery(query), undefined, undefined, true).execute()
+  )
 
 /**
  * Runs a statement that returns more than was asked for. What is added comes last and is taken off again, so that the

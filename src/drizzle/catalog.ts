@@ -50,6 +50,8 @@ export interface Reference {
   readonly referenced: ReadonlyArray<string>
   readonly onDelete: Action
   readonly onUpdate: Action
+  /** The columns that "set null" and "set default" of a delete set. */
+  readonly set: ReadonlyArray<string>
 }
 
 /** What the server says of a table. */
@@ -59,6 +61,8 @@ export interface TableInfo {
   /** False for views and for tables whose rules or policies make a statement do other than it says. */
   readonly isPlain: boolean
   readonly isPartitioned: boolean
+  /** Whether its rows may be locked. */
+  readonly isLockable: boolean
   readonly columns: ReadonlyMap<string, ServerColumn>
   readonly primaryKey: ReadonlyArray<string>
   readonly triggers: ReadonlyArray<Trigger>
@@ -123,6 +127,7 @@ interface Answer {
   readonly kind: string
   readonly rls: boolean
   readonly rules: boolean
+  readonly lockable: boolean
   readonly relatives: ReadonlyArray<NameParts> | null
   readonly columns: ReadonlyArray<readonly [string, string, boolean, boolean, boolean]>
   readonly key: ReadonlyArray<string> | null
@@ -130,7 +135,14 @@ interface Answer {
     readonly [name: string, type: number, text: string, isRead: boolean]
   > | null
   readonly references: ReadonlyArray<
-    readonly [NameParts, ReadonlyArray<string>, ReadonlyArray<string>, onDelete: string, onUpdate: string]
+    readonly [
+      NameParts,
+      columns: ReadonlyArray<string>,
+      referenced: ReadonlyArray<string>,
+      onDelete: string,
+      onUpdate: string,
+      set: ReadonlyArray<string> | null
+    ]
   > | null
 }
 
@@ -138,6 +150,7 @@ const read = (answer: Answer): TableInfo => ({
   relatives: [answer.self, ...(answer.relatives ?? [])].flatMap(namesOf),
   isPlain: (answer.kind === "r" || answer.kind === "p") && !answer.rls && !answer.rules,
   isPartitioned: answer.kind === "p",
+  isLockable: answer.lockable,
   columns: new Map(
     answer.columns.map(([name, type, isReadable, isDeterministic, isGenerated]) => [
       name,
@@ -146,13 +159,14 @@ const read = (answer: Answer): TableInfo => ({
   ),
   primaryKey: answer.key ?? [],
   triggers: (answer.triggers ?? []).map(readTrigger),
-  references: (answer.references ?? []).map(([table, columns, referenced, onDelete, onUpdate]) => ({
+  references: (answer.references ?? []).map(([table, columns, referenced, onDelete, onUpdate, set]) => ({
     table: { schema: table[0], name: table[1] },
     names: namesOf(table),
     columns,
     referenced,
     onDelete: actions[onDelete] ?? "nothing",
-    onUpdate: actions[onUpdate] ?? "nothing"
+    onUpdate: actions[onUpdate] ?? "nothing",
+    set: set ?? columns
   }))
 })
 
@@ -215,6 +229,7 @@ select json_build_object(
   'kind', c.relkind,
   'rls', row_security_active(c.oid),
   'rules', exists (select 1 from pg_rewrite w where w.ev_class = c.oid and w.rulename <> '_RETURN'),
+  'lockable', has_any_column_privilege(c.oid, 'update'),
   'relatives', (
     with recursive up(oid) as (
       select i.inhparent from pg_inherits i where i.inhrelid = c.oid
@@ -250,7 +265,7 @@ select json_build_object(
     ${parts}
     select json_agg(json_build_array(
       ${nameParts}, ${columnNames("k.conrelid", "k.conkey")}, ${columnNames("k.confrelid", "k.confkey")},
-      k.confdeltype, k.confupdtype
+      k.confdeltype, k.confupdtype, ${columnNames("k.conrelid", "k.confdelsetcols")}
     ))
     from pg_constraint k join pg_class t on t.oid = k.conrelid join pg_namespace n on n.oid = t.relnamespace
     where k.contype = 'f' and k.confrelid in (select oid from part)

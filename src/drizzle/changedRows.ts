@@ -16,6 +16,8 @@ import type { PgTable } from "drizzle-orm/pg-core"
 import { PgRaw } from "drizzle-orm/pg-core/query-builders/raw"
 import * as Effect from "effect/Effect"
 import {
+  aliasOf,
+  ask,
   assignedColumns,
   type Builder,
   builderOf,
@@ -26,15 +28,16 @@ import {
   refOf,
   runWith,
   type Statement,
+  textArray,
   textOf
 } from "./builders.ts"
+import { cascadesOf, takenAlong } from "./cascades.ts"
 import type { Catalog, Event, TableInfo } from "./catalog.ts"
-import { serverTypes } from "./columnText.ts"
 import { type Connection, runNow } from "./Connection.ts"
 import { DbError, UnknownTables } from "./DbError.ts"
 import { anything, changedColumns, effectsOf, type Occurrence } from "./effects.ts"
 import * as Model from "./Model.ts"
-import { type Groups, type Images, imagesOf, toTell } from "./rowImages.ts"
+import { columnObstacle, type Groups, type Images, imagesOf, toTell } from "./rowImages.ts"
 import { type TableRef, writesOf } from "./statementTables.ts"
 
 /** What a statement that has run answers, and the ids that it invalidates. */
@@ -54,6 +57,8 @@ export interface Plan {
   readonly tables: ReadonlyArray<string>
   /** True when it changes tables themselves. */
   readonly isDefinition: boolean
+  /** True when it is more than one statement. */
+  readonly needsTransaction: boolean
 }
 
 /** How changes are told. */
@@ -83,38 +88,55 @@ export const plan = (
       for (const name of yield* reachOf(catalog, connection, written, anything)) besides.add(name)
     }
     const changed = info && changedColumns(info, assignedColumns(builder))
+    const model = Model.find(table)
+    const obstacle = obstacleOf(builder, info, model)
+    const cascades =
+      info === undefined || obstacle !== undefined
+        ? undefined
+        : yield* cascadesOf(catalog, connection, builder, info, options.rowLimit)
     if (info !== undefined) {
       const occurrence = { events: eventsOf(builder), assigned: changed }
-      for (const name of yield* effectsOf(catalog, connection, info, occurrence)) besides.add(name)
+      for (const name of yield* effectsOf(catalog, connection, info, occurrence, cascades?.told))
+        besides.add(name)
       for (const name of info.relatives) if (name !== table) besides.add(name)
     }
-    const model = Model.find(table)
     const groups = changedGroups(builder, model, changed)
     const beside = tableIds(besides)
-    const atMost = [...new Set([...toTell(groups).flatMap((group) => tableIdsOf(table, group)), ...beside])]
+    const atMost = [
+      ...new Set([
+        ...toTell(groups).flatMap((group) => tableIdsOf(table, group)),
+        ...beside,
+        ...tableIds(cascades?.tables ?? [])
+      ])
+    ]
     const images =
-      obstacleOf(builder, info, model) ??
-      (besides.has(table)
+      obstacle ??
+      (besides.has(table) || cascades?.tables.has(table) === true
         ? "it, or what it sets off, writes the table once more"
         : imagesOf(builder, connection, info!, model!, groups))
     const byTable = (reason: string, answer: unknown): Written => ({ answer, ids: atMost, byTable: reason })
+    const common = { atMost, tables: [table], isDefinition: false }
     if (typeof images === "string") {
-      return {
-        atMost,
-        tables: [table],
-        isDefinition: false,
-        run: async () => byTable(images, await runNow(statement))
-      }
+      return { ...common, needsTransaction: false, run: async () => byTable(images, await runNow(statement)) }
+    }
+    const key: Readonly<Record<string, SQL>> =
+      cascades === undefined ? {} : { key: textArray(aliasOf(builder.config.table)!, info!.primaryKey) }
+    const additions = {
+      ...images.additions,
+      fields: { ...images.additions.fields, ...key },
+      atMost: isFewRows(builder, options.rowLimit) ? undefined : options.rowLimit + 1
     }
     return {
-      atMost,
-      tables: [table],
-      isDefinition: false,
+      ...common,
+      needsTransaction: cascades !== undefined,
       run: async () => {
-        const { answer, rows, count } = await runWith(builder, {
-          ...images.additions,
-          atMost: isFewRows(builder, options.rowLimit) ? undefined : options.rowLimit + 1
-        })
+        // All are sent in this step, one after the other; a failure is that of the first that failed.
+        const questions = (cascades?.questions ?? []).map((question) =>
+          ask(builder, "query" in question ? question.query : question)
+        )
+        const statementItself = runWith(builder, additions)
+        const answers = await inOrder(questions, statementItself)
+        const { answer, rows, count } = await statementItself
         if (count === 0) return { answer, ids: alwaysBeside(info!, beside), byTable: undefined }
         if (count > options.rowLimit) {
           return byTable(`it changed ${count} rows, which is more than ${options.rowLimit}`, answer)
@@ -125,7 +147,16 @@ export const plan = (
             return byTable("a row was changed whose old values were not told", answer)
         }
         const effects = ids.size > 0 ? beside : alwaysBeside(info!, beside)
-        return { answer, ids: [...ids, ...effects], byTable: undefined }
+        const along =
+          cascades === undefined
+            ? []
+            : (takenAlong(
+                cascades,
+                answers.map((found) => found.map((row) => String(row["__cm"]))),
+                rows.map((row) => row["key"]!),
+                options.rowLimit
+              ) ?? tableIds(cascades.tables))
+        return { answer, ids: [...ids, ...effects, ...along], byTable: undefined }
       }
     }
   })
@@ -170,9 +201,21 @@ const planText = (
       }),
       atMost: ids,
       tables: refs.map(({ schema, name }) => Model.tableName(schema, name)),
-      isDefinition
+      isDefinition,
+      needsTransaction: false
     }
   })
+
+/** Waits for all of them, also when one fails, and then fails as the first one did. */
+const inOrder = async <A>(
+  questions: ReadonlyArray<Promise<A>>,
+  last: Promise<unknown>
+): Promise<ReadonlyArray<A>> => {
+  const settled = await Promise.allSettled<unknown>([...questions, last])
+  const failed = settled.find((outcome) => outcome.status === "rejected")
+  if (failed !== undefined) throw failed.reason
+  return Promise.all(questions)
+}
 
 /** Names of a table and of all that changes with it. */
 const reachOf = (catalog: Catalog, connection: Connection, ref: TableRef, occurrence: Occurrence) =>
@@ -233,16 +276,7 @@ const obstacleOf = (
   if (model === undefined) return "it has no model here"
   if (info === undefined) return "the server does not know the table"
   if (!info.isPlain) return "it is a view, or has rules or row-level security"
-  for (const { column } of model.columns) {
-    const name = builder.dialect.casing.getColumnCasing(column)
-    const server = info.columns.get(name)
-    if (server === undefined) return `the server knows no column "${name}"`
-    if (!server.isReadable) return `column "${name}" may not be read`
-    if (!server.isDeterministic) return `equal values of column "${name}" may have unlike texts`
-    if (server.type !== "enum" && !serverTypes.has(server.type))
-      return `column "${name}" is of type ${server.type}`
-  }
-  return undefined
+  return columnObstacle(info, model, (column) => builder.dialect.casing.getColumnCasing(column))
 }
 
 /** True when it cannot change more rows than are told one by one: they need not be counted by the server. */

@@ -42,9 +42,10 @@ const numeric: Kind = {
   // The point separates a schema from its table, but there is none after the table.
   isPlain: true,
   text: (value) => {
-    const parts = /^\s*([+-]?)0*(\d*)(?:\.(\d*))?\s*$/.exec(String(value))
+    const parts = /^\s*([+-]?)(\d*)(?:\.(\d*))?\s*$/.exec(String(value))
     if (parts === null || !/\d/.test(parts[0])) return undefined
-    const [, sign, whole = "", decimals = ""] = parts
+    const [, sign, digits = "", decimals = ""] = parts
+    const whole = digits.replace(/^0+/, "")
     const fraction = withoutLast(decimals, "0")
     if (whole === "" && fraction === "") return "0"
     return `${sign === "-" ? "-" : ""}${whole || "0"}${fraction && `.${fraction}`}`

@@ -6,7 +6,7 @@
  * catalog and told by table.
  */
 import * as Effect from "effect/Effect"
-import type { Catalog, Event, TableInfo } from "./catalog.ts"
+import type { Catalog, Event, Reference, TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
 import type { DbError } from "./DbError.ts"
 import * as Model from "./Model.ts"
@@ -27,17 +27,21 @@ export const anything: Occurrence = {
   assigned: undefined
 }
 
-/** Names of the tables that change when something happens to a table, without those of the table itself. */
+/**
+ * Names of the tables that change when something happens to a table, without those of the table itself, and of the
+ * tables at the end of foreign keys that are told in another way.
+ */
 export const effectsOf = (
   catalog: Catalog,
   connection: Connection,
   info: TableInfo,
-  occurrence: Occurrence
+  occurrence: Occurrence,
+  toldElsewhere: ReadonlySet<Reference> = new Set()
 ): Effect.Effect<ReadonlySet<string>, DbError> =>
   Effect.gen(function* () {
     const names = new Set<string>()
     const visited = new Set<string>()
-    const waiting = consequencesOf(info, occurrence)
+    const waiting = consequencesOf(info, occurrence, toldElsewhere)
     for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
       const name = Model.tableName(next.table.schema, next.table.name)
       for (const known of [name, ...next.names]) names.add(known)
@@ -60,30 +64,34 @@ interface Consequence {
 }
 
 /** What follows at once from what happens to a table. */
-const consequencesOf = (info: TableInfo, occurrence: Occurrence): Array<Consequence> => {
+const consequencesOf = (
+  info: TableInfo,
+  occurrence: Occurrence,
+  except: ReadonlySet<Reference> = new Set()
+): Array<Consequence> => {
   const { events, truncatesReferences } = occurrence
   const assigned = changedColumns(info, occurrence.assigned)
   const triggered = info.triggers
     .filter((trigger) => [...trigger.events].some((event) => events.has(event)))
     .flatMap(({ writes }) => writes)
     .map((table): Consequence => ({ table, names: [], occurrence: anything }))
-  const referring = info.references.flatMap(
-    ({ table, names, columns, referenced, onDelete, onUpdate }): ReadonlyArray<Consequence> => {
-      if (truncatesReferences === true) {
-        return [{ table, names, occurrence: { ...anything, truncatesReferences } }]
-      }
-      const changesKey =
-        events.has("update") &&
-        onUpdate !== "nothing" &&
-        (assigned === undefined || referenced.some((column) => assigned.has(column)))
-      const deletes = events.has("delete") && onDelete !== "nothing"
-      if (!changesKey && !deletes) return []
-      const follows = new Set<Event>()
-      if (deletes && onDelete === "cascade") follows.add("delete")
-      if (changesKey || onDelete !== "cascade") follows.add("update")
-      return [{ table, names, occurrence: { events: follows, assigned: new Set(columns) } }]
+  const referring = info.references.flatMap((reference): ReadonlyArray<Consequence> => {
+    if (except.has(reference)) return []
+    const { table, names, columns, referenced, onDelete, onUpdate } = reference
+    if (truncatesReferences === true) {
+      return [{ table, names, occurrence: { ...anything, truncatesReferences } }]
     }
-  )
+    const changesKey =
+      events.has("update") &&
+      onUpdate !== "nothing" &&
+      (assigned === undefined || referenced.some((column) => assigned.has(column)))
+    const deletes = events.has("delete") && onDelete !== "nothing"
+    if (!changesKey && !deletes) return []
+    const follows = new Set<Event>()
+    if (deletes && onDelete === "cascade") follows.add("delete")
+    if (changesKey || onDelete !== "cascade") follows.add("update")
+    return [{ table, names, occurrence: { events: follows, assigned: new Set(columns) } }]
+  })
   return [...triggered, ...referring]
 }
 

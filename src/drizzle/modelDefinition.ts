@@ -125,17 +125,23 @@ const uniteUnsafe = (
 
 const assertAgreeUnsafe = (model: Declaration, link: Declaration): void => {
   // What a property is called in both must be one column: a changed row is told by properties.
+  const all = ({ primaryKey, keys }: Declaration) =>
+    new Map([primaryKey, ...keys].flat().map((column) => [column.property, column]))
   const shared = (of: Declaration, other: Declaration) => {
-    const names = new Set(other.keys.flat().map(({ property }) => property))
-    const columns = of.keys.flat().filter(({ property }) => names.has(property))
-    return { columns: written(sorted([...new Map(columns.map((c) => [c.property, c])).values()])) }
+    const names = all(other)
+    const columns = [...all(of).values()].filter(({ property }) => names.has(property))
+    return {
+      columns: columns
+        .map((column) => `${column.property}: ${written([column])}`)
+        .toSorted()
+        .join()
+    }
   }
-  Definition.assertSameUnsafe(
-    comparable(model, shared(model, link)),
-    comparable(link, shared(link, model))
-  )
+  Definition.assertSameUnsafe(comparable(model, shared(model, link)), comparable(link, shared(link, model)))
   for (const [group, columns] of model.volatile) {
-    const side = columns.find(({ column }) => link.keys.flat().some((told) => told.column.name === column.name))
+    const side = columns.find(({ column }) =>
+      link.keys.flat().some((told) => told.column.name === column.name)
+    )
     if (side === undefined) continue
     throw invalidDefinition(
       `model "${model.name}"`,
@@ -166,8 +172,8 @@ export const schemaOf = (table: PgTable): TableSchema => {
     name: tableName(config.schema, config.name),
     columns,
     // By name: a composite primary key holds other objects for the same columns.
-    primaryKey: (primary.length > 0 ? primary : composite).map(
-      ({ name }) => columns.find(({ column }) => column.name === name)!
+    primaryKey: (primary.length > 0 ? primary : composite).map(({ name }) =>
+      columns.find(({ column }) => column.name === name)!
     )
   }
 }
@@ -197,7 +203,10 @@ export const written = (columns: ReadonlyArray<KeyColumn>): string =>
 
 /** Groups of columns as a text that is equal for equal groups. */
 export const writtenGroups = (groups: ReadonlyMap<string, ReadonlyArray<KeyColumn>>): string =>
-  [...groups].map(([group, columns]) => `${group}: ${written(sorted(columns))}`).toSorted().join("; ")
+  [...groups]
+    .map(([group, columns]) => `${group}: ${written(sorted(columns))}`)
+    .toSorted()
+    .join("; ")
 
 // --------------------------------------------------------------------------------------------------------- errors
 

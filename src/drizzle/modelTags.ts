@@ -39,7 +39,10 @@ export const changedIds = (
 ): ReadonlyArray<string> => {
   const prefix = prefixOf(definition.name, group)
   const ids: Array<string> = []
-  const add = (columns: ReadonlyArray<ToldColumn>, textOf: (column: ToldColumn) => string | null | undefined) => {
+  const add = (
+    columns: ReadonlyArray<ToldColumn>,
+    textOf: (column: ToldColumn) => string | null | undefined
+  ) => {
     const rest = restOf(columns, textOf)
     if (rest !== undefined && !Key.isTooLong(prefix + rest)) ids.push(prefix + rest)
   }

@@ -60,7 +60,7 @@ export const missing = (owner: string, name: string): TypeError =>
   )
 
 /** What is looked at of a builder beside its SQL. */
-const parts = ["where", "set", "values", "onConflict", "joins", "having", "limit", "offset"] as const
+const parts = ["set", "values", "onConflict", "joins", "where", "having", "limit", "offset"] as const
 
 /** What is used of Drizzle's statements beyond their public types (0.45). */
 interface Internals {

@@ -14,7 +14,7 @@
  * A common table expression that only reads is not enough: under concurrent writes it sees rows as they were before the
  * write that this one has waited for. Neither is one that is joined by `ctid`: an updated row has another.
  */
-import { is, SQL, type SQLWrapper, sql } from "drizzle-orm"
+import { type Column, is, SQL, type SQLWrapper, sql } from "drizzle-orm"
 import {
   type Additions,
   aliasOf,
@@ -25,7 +25,8 @@ import {
   conflictOf,
   isUpsert,
   plainValue,
-  sourcesOf
+  sourcesOf,
+  textArray
 } from "./builders.ts"
 import type { TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
@@ -99,6 +100,23 @@ export const imagesOf = (
     }
   }
   return locked(builder, info, columns, told, changed)
+}
+
+/** Why the columns that tags need cannot be asked for, if so. */
+export const columnObstacle = (
+  info: TableInfo,
+  model: ModelDefinition,
+  nameOf: (column: Column) => string
+): string | undefined => {
+  for (const { column, kind } of model.columns) {
+    const name = nameOf(column)
+    const server = info.columns.get(name)
+    if (server === undefined) return `the server knows no column "${name}"`
+    if (!server.isReadable) return `column "${name}" may not be read`
+    if (!server.isDeterministic) return `equal values of column "${name}" may have unlike texts`
+    if (!kind.serverTypes.includes(server.type)) return `column "${name}" is of type ${server.type}`
+  }
+  return undefined
 }
 
 /** A column that tags need, with its name on the server. */
@@ -205,11 +223,6 @@ const locked = (
     return "its primary key may not be read"
   const rows = builder.kind === "insert" ? conflictingRows(builder, info) : matchingRows(builder)
   if (typeof rows === "string") return rows
-  const keyText = (of: string) =>
-    sql`jsonb_build_array(${sql.join(
-      key.map((column) => sql`${columnOf(of, column)}::text`),
-      sql`, `
-    )})::text`
   const values = sql`jsonb_build_array(${sql.join(
     columns.map(({ name }) => sql`${columnOf(table, name)}::text`),
     sql`, `
@@ -219,13 +232,13 @@ const locked = (
     additions: {
       before: {
         name: locks,
-        query: sql`select ${keyText(table)} as "__cm_key", ${values} as "__cm_values" from ${rows} for no key update of ${sql.identifier(table)}`
+        query: sql`select ${textArray(table, key)} as "__cm_key", ${values} as "__cm_values" from ${rows} for no key update of ${sql.identifier(table)}`
       },
       // It is always true; to know that, all the rows must have been locked and read.
       condition: sql`(select count(*) from ${from}) is not null`,
       fields: {
         ...fieldsOf(columns, "n", table),
-        old: sql`((select jsonb_object_agg("__cm_key", "__cm_values") from ${from}) -> ${keyText(table)})::text`,
+        old: sql`((select jsonb_object_agg("__cm_key", "__cm_values") from ${from}) -> ${textArray(table, key)})::text`,
         ...(builder.kind === "insert" ? { inserted: sql`(${columnOf(table, "xmax")} = 0)::text` } : {})
       }
     },

@@ -302,18 +302,31 @@ for (const database of databases) {
         const cascade = (action: string) => `
           alter table books add foreign key (author_id) references authors ${action};
           create table reviews (book int references books on delete cascade on update cascade)`
-        const children = tags(coarse, "@reviews:*", "@reviews:?")
         writes(
-          "by a delete, at every level",
+          "by a delete, row by row where the key is declared, at every level",
           cascade("on delete cascade"),
           (db) => db.delete(authors).where(eq(authors.id, 1)),
-          tags("@authors:*", "@authors:id=1", children)
+          tags(
+            "@authors:*",
+            "@authors:id=1",
+            "@books:*",
+            book(1, 1, "a"),
+            book(2, 1, "b"),
+            "@reviews:*",
+            "@reviews:?"
+          )
         )
         writes(
           "by setting null, which goes no further",
           cascade("on delete set null"),
           (db) => db.delete(authors).where(eq(authors.id, 1)),
-          tags("@authors:*", "@authors:id=1", coarse)
+          tags(
+            "@authors:*",
+            "@authors:id=1",
+            "@books:*",
+            [book(1, 1, "a"), book(1, null, "a")].flat(),
+            [book(2, 1, "b"), book(2, null, "b")].flat()
+          )
         )
         writes(
           "by an update of the key",

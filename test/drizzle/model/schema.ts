@@ -3,7 +3,17 @@
  * each other's rows, and have between them what decides which rows a statement changes: cascades over several levels,
  * links, partitions, triggers, generated columns, a view, another schema, a table without a key.
  */
-import { customType, integer, boolean, pgEnum, pgSchema, pgTable, primaryKey, text } from "drizzle-orm/pg-core"
+import { sql } from "drizzle-orm"
+import {
+  customType,
+  integer,
+  boolean,
+  pgEnum,
+  pgSchema,
+  pgTable,
+  primaryKey,
+  text
+} from "drizzle-orm/pg-core"
 import { Model } from "../../../src/drizzle/index.ts"
 
 /** The definitions. Generated columns are worked out when they are read only where the server can. */
@@ -166,8 +176,8 @@ export const films = pgTable("films", {
   rate: price().notNull().default("$0"),
   views: integer().notNull().default(0),
   likes: integer().notNull().default(0),
-  slug: text().generatedAlwaysAs("lower(title)"),
-  doubled: integer().generatedAlwaysAs("rate * 2")
+  slug: text().generatedAlwaysAs(sql`lower(title)`),
+  doubled: integer().generatedAlwaysAs(sql`rate * 2`)
 })
 export const actors = pgTable("actors", {
   id: integer().primaryKey(),
@@ -231,9 +241,7 @@ const paymentColumns = {
   customerId: integer("customer_id"),
   amount: integer().notNull().default(0)
 }
-export const payments = pgTable("payments", paymentColumns, (t) => [
-  primaryKey({ columns: [t.id, t.month] })
-])
+export const payments = pgTable("payments", paymentColumns, (t) => [primaryKey({ columns: [t.id, t.month] })])
 /** A part of the payments, written by itself. */
 export const paymentsLate = pgTable("payments_late", paymentColumns, (t) => [
   primaryKey({ columns: [t.id, t.month] })
@@ -285,12 +293,18 @@ export const Films = Model.make(films, {
     bySlug: ["slug"],
     byDoubled: ["doubled"],
     byLanguageAndRating: ["languageId", "rating"]
-  }
+  },
+  volatile: { counts: ["views", "likes"] }
 })
 export const Actors = Model.make(actors, { keys: { byInitial: ["initial"] } })
-export const Casting = Model.make(filmActor, { keys: { film: ["filmId"], actor: ["actorId"] } })
-export const Sorting = Model.make(filmCategory, { keys: { film: ["filmId"], category: ["categoryId"] } })
-export const Sequels = Model.make(filmSequel, { keys: { film: ["filmId"], sequel: ["sequelId"] } })
+/** A link may have a model beside it. */
+export const Castings = Model.make(filmActor)
+export const Casting = Model.link(filmActor, { film: filmActor.filmId, actor: filmActor.actorId })
+export const Sorting = Model.link(filmCategory, {
+  film: filmCategory.filmId,
+  category: filmCategory.categoryId
+})
+export const Sequels = Model.link(filmSequel, { film: filmSequel.filmId, sequel: filmSequel.sequelId })
 export const Stores = Model.make(stores, { keys: { byManager: ["managerId"] } })
 export const Staff = Model.make(staff, { keys: { byStore: ["storeId"], byBoss: ["reportsTo"] } })
 export const Customers = Model.make(customers, {

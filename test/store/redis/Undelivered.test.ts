@@ -105,6 +105,22 @@ describe("Undelivered", () => {
     })
   })
 
+  it("tells a hundred attributions apart; what comes from more is delivered without one, once", () => {
+    const undelivered = new Undelivered()
+    const from = (actor: string) => ({ ...request({ tags: ["hot"] }), actor, reason: undefined })
+    for (let i = 0; i < 1000; i++) undelivered.add(from(`user:${i}`))
+    undelivered.add(from("user:7"))
+    const { requests } = undelivered.all().delivery
+    assert.lengthOf(requests, 101)
+    assert.deepStrictEqual(requests[99], from("user:99"))
+    assert.deepStrictEqual(requests[100], request({ tags: ["hot"] }))
+    // Nor is anything kept of those that invalidate nothing.
+    const nothing = new Undelivered()
+    nothing.add({ ...request({}), actor: "user:1" })
+    assert.deepStrictEqual(nothing.all().delivery.requests, [])
+    assert.strictEqual(nothing.count, 1)
+  })
+
   it("holds 100,000 ids and patterns; one more, and everything is invalidated instead", () => {
     const undelivered = new Undelivered()
     const ids = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `id${from + i}`)

