@@ -309,7 +309,9 @@ describe("Link and Db.mutate", () => {
       user_id int not null references users on delete cascade, book_id int not null references books, since int,
       primary key (user_id, book_id)
     );
-    create table follows (follower int references users, followee int references users);
+    create table follows (
+      follower int references users on delete cascade, followee int references users on delete cascade
+    );
     insert into users select i, 'user ' || i from generate_series(1, 4) i;
     insert into books select i, 'book ' || i from generate_series(1, 6) i;
     insert into users_to_books values (1, 1), (1, 2), (2, 2), (3, 3);

@@ -6,7 +6,7 @@
  * A history has rounds, each on the same rows and with an empty cache, so that one that goes wrong is short enough to be
  * made minimal: steps are left out as long as it still goes wrong.
  */
-import { Cause, Effect, Exit, Layer, Schema } from "effect"
+import { Cause, Effect, Exit, Layer, References, Schema } from "effect"
 import type { PgTable } from "drizzle-orm/pg-core"
 import { rowsOf as answeredRows } from "../../../src/drizzle/Connection.ts"
 import { Db } from "../../../src/drizzle/index.ts"
@@ -40,6 +40,8 @@ export interface Options {
   readonly round?: number | undefined
   /** Tells less than the library does; the check ends with the first stale answer. */
   readonly sabotage?: Sabotage | undefined
+  /** After how many failures it ends; default 1. What comes after one is another round. */
+  readonly failures?: number | undefined
   /** True if what goes wrong is not made minimal. */
   readonly isQuick?: boolean | undefined
   /** Told how many statements have run. */
@@ -60,7 +62,7 @@ export interface FormTally {
 export interface Findings {
   readonly tally: Tally
   readonly seconds: number
-  readonly failure: Failure | undefined
+  readonly failures: ReadonlyArray<Failure>
 }
 
 interface Tally {
@@ -117,8 +119,8 @@ export const check = async (options: Options): Promise<Findings> => {
   const { server, statements, seed, round = 200, onProgress } = options
   const tally = noTally()
   const startedAt = performance.now()
-  let failure: Failure | undefined
-  for (let i = 0; tally.statements < statements && failure === undefined; i++) {
+  const failures: Array<Failure> = []
+  for (let i = 0; tally.statements < statements && failures.length < (options.failures ?? 1); i++) {
     const before = tally.statements
     const steps = drawSteps(seed + i, Math.min(round, statements - before))
     const wrong = await live(server, steps, {
@@ -127,9 +129,9 @@ export const check = async (options: Options): Promise<Findings> => {
       onStep: () => onProgress?.(tally.statements)
     })
     if (wrong !== undefined)
-      failure = await makeMinimal(options, steps.slice(0, wrong.at + 1), wrong, seed + i)
+      failures.push(await makeMinimal(options, steps.slice(0, wrong.at + 1), wrong, seed + i))
   }
-  return { tally, seconds: (performance.now() - startedAt) / 1000, failure }
+  return { tally, seconds: (performance.now() - startedAt) / 1000, failures }
 }
 
 // -------------------------------------------------------------------------------------------------------- questions
@@ -200,10 +202,12 @@ const live = async (
     })
   ).pipe(Layer.provide(Cacheme.layer()), Layer.provide(MemoryStore.layer()), Layer.orDie)
   return Effect.runPromise(
-    Effect.provide(
-      new History(server, news, options).run(steps),
-      server.layer.pipe(Layer.provideMerge(cache))
-    )
+    new History(server, news, options)
+      .run(steps)
+      .pipe(
+        Effect.provide(server.layer.pipe(Layer.provideMerge(cache))),
+        Effect.provideService(References.MinimumLogLevel, "Error")
+      )
   )
 }
 

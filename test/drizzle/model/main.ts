@@ -7,6 +7,7 @@
  * | `--statements` | `10000` | how many statements at least, on each database |
  * | `--database` | `all` | `pglite`, `postgres15`, `postgres18`, `all`, or the url of a server, where two databases are made |
  * | `--seed` | by chance | the same seed is the same statements |
+ * | `--failures` | `1` | after how many failures it ends |
  * | `--sabotage` | | leaves out some of what is told, which must be caught: a name, or `all`, one after the other |
  *
  * Ends with 1 when an answer was stale or anything else was wrong, or a sabotage was not caught.
@@ -23,6 +24,7 @@ const { values } = parseArgs({
     statements: { type: "string", default: "10000" },
     database: { type: "string", default: "all" },
     seed: { type: "string" },
+    failures: { type: "string", default: "1" },
     sabotage: { type: "string" }
   }
 })
@@ -69,13 +71,19 @@ const checkOn = async (server: Server, statements: number, seed: number): Promis
     noTTYOutput: false
   })
   bar.start(statements, 0)
-  const findings = await check({ server, statements, seed, onProgress: (done) => bar.update(done) })
+  const findings = await check({
+    server,
+    statements,
+    seed,
+    failures: number("failures", values.failures),
+    onProgress: (done) => bar.update(done)
+  })
   bar.stop()
   tell(server.name, findings)
-  return findings.failure === undefined
+  return findings.failures.length === 0
 }
 
-const tell = (name: string, { tally, seconds, failure }: Findings): void => {
+const tell = (name: string, { tally, seconds, failures }: Findings): void => {
   const { statements, steps, committed, rolledBack, reads, hits, refused } = tally
   const refusals = Object.values(refused).reduce((sum, count) => sum + count, 0)
   const constraints = Object.entries(refused).reduce(
@@ -93,7 +101,7 @@ const tell = (name: string, { tally, seconds, failure }: Findings): void => {
       .join(", ")}`
   )
   console.log(
-    `  answers     ${reads} compared, ${hits} from the cache, ${failure?.kind === "stale answer" ? 1 : 0} stale`
+    `  answers     ${reads} compared, ${hits} from the cache, ${failures.filter(({ kind }) => kind === "stale answer").length} stale`
   )
   const { invalidated, needed, invalidatedByTable } = tally
   const needless = (all: number) =>
@@ -106,7 +114,7 @@ const tell = (name: string, { tally, seconds, failure }: Findings): void => {
   for (const [form, told] of Object.entries(tally.forms).toSorted(([a], [b]) => (a < b ? -1 : 1)))
     table.push([form, told.byRow, told.byTable, told.nothing, told.others])
   console.log(table.toString())
-  if (failure !== undefined) tellFailure(failure)
+  for (const failure of failures) tellFailure(failure)
 }
 
 const percent = (part: number, whole: number): string =>
@@ -126,7 +134,8 @@ const tellSabotage = async (
   seed: number
 ): Promise<boolean> => {
   const sabotage = sabotageOf(name)
-  const { failure, tally } = await check({ server, statements, seed, sabotage })
+  const { failures, tally } = await check({ server, statements, seed, sabotage })
+  const [failure] = failures
   const isCaught = failure?.kind === "stale answer"
   console.log(
     `${server.name}: ${isCaught ? "caught    " : "NOT CAUGHT"} after ${tally.statements} statements: ${name}, ${sabotage.is}`

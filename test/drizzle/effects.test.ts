@@ -1,0 +1,105 @@
+import { assert, describe, it } from "@effect/vitest"
+import { eq, sql } from "drizzle-orm"
+import { integer, pgTable, text } from "drizzle-orm/pg-core"
+import { Effect, Logger } from "effect"
+import { Db, Model } from "../../src/drizzle/index.ts"
+import { databases, on, tagsPublished } from "../support/databases.ts"
+
+const films = pgTable("films", { id: integer().primaryKey(), title: text() })
+Model.make(films)
+
+const setUp = `
+  create table films (id int primary key, title text);
+  create table ratings (film int);
+  create table journal (at timestamptz default now(), what text);
+  create table seen (film int);
+  insert into films values (1, 'Emma');
+`
+
+/** A trigger with this body. */
+const trigger = (when: string, body: string, on = "films") => `
+  create function f_${on}() returns trigger language plpgsql as $f$ begin ${body}; return coalesce(new, old); end $f$;
+  create trigger t_${on} ${when} on ${on} for each row execute function f_${on}();`
+
+const rename = (db: any) => db.update(films).set({ title: "x" }).where(eq(films.id, 1))
+const add = (db: any) => db.insert(films).values({ id: 2, title: "y" })
+const film = (id: number) => ["@films:*", `@films:id=${id}`]
+const table = (name: string) => [`@${name}:*`, `@${name}:?`]
+
+for (const database of databases) {
+  describe(`effects on ${database.name}`, () => {
+    const writes = (
+      name: string,
+      sqlBefore: string,
+      f: Parameters<typeof Db.mutate>[0],
+      ...expected: ReadonlyArray<ReadonlyArray<string>>
+    ) =>
+      it.effect(name, () =>
+        on(database, setUp + sqlBefore, () =>
+          Effect.gen(function* () {
+            yield* Db.mutate(f)
+            assert.deepStrictEqual(tagsPublished(), expected.flat().toSorted())
+          })
+        )
+      )
+
+    writes(
+      "a trigger's: the tables that its function writes",
+      trigger(
+        "after update",
+        "if new.title = 'x' then update ratings set film = 1; else insert into journal (what) values ('update seen'); end if"
+      ),
+      rename,
+      film(1),
+      table("ratings"),
+      table("journal")
+    )
+    writes("no trigger's that does not fire", trigger("after delete", "delete from ratings"), rename, film(1))
+    writes(
+      "a trigger's through a function that it calls, and through another table's trigger",
+      `create function note(what text) returns void language sql as $n$ insert into journal (what) values (what) $n$;
+       ${trigger("after insert or update", "perform note('x')")}
+       ${trigger("before insert", "insert into seen values (1)", "journal")}`,
+      add,
+      film(2),
+      table("journal"),
+      table("seen")
+    )
+    writes(
+      "a trigger's that writes the same table again: by table",
+      trigger("after insert", "update films set title = upper(title) where id <> new.id"),
+      add,
+      table("films")
+    )
+    writes(
+      "a trigger's for the whole statement, though no row was changed",
+      `create function f() returns trigger language plpgsql as $$ begin insert into journal (what) values (''); return null; end $$;
+       create trigger t after update on films for each statement execute function f()`,
+      (db) => db.update(films).set({ title: "x" }).where(eq(films.id, 99)),
+      table("journal")
+    )
+    writes(
+      "TRUNCATE … CASCADE: all that refers to the table, whatever its foreign keys do",
+      `alter table ratings add foreign key (film) references films;
+       create table stars (id int primary key, film int references films);
+       create table crowds (star int references stars)`,
+      (db) => db.execute(sql`truncate films cascade`),
+      ...["films", "ratings", "stars", "crowds"].map(table)
+    )
+
+    it.effect("of a trigger that runs text made at run time cannot be told: it is warned of, once", () => {
+      const lines: Array<string> = []
+      const log = Logger.layer([Logger.make(({ message }) => lines.push(String(message)))])
+      return on(database, `${setUp} ${trigger("after update", "execute 'delete from seen'")}`, () =>
+        Effect.gen(function* () {
+          yield* Db.mutate(rename)
+          yield* Db.mutate(rename)
+          assert.lengthOf(
+            lines.filter((line) => line.includes(`table "films" has triggers`) && line.includes("t_films")),
+            1
+          )
+        }).pipe(Effect.provide(log))
+      )
+    })
+  })
+}
