@@ -7,6 +7,7 @@ import { Apart, measure, type Measured, type Subject, summarize, timed } from ".
 import * as hits from "./hits.ts"
 import { makePeers, type Value } from "./peers.ts"
 import { redisWorkloads } from "./redisWorkloads.ts"
+import { W12 } from "./writes.ts"
 import { hitRatios } from "./traces.ts"
 
 /** A table of the report. */
@@ -334,4 +335,4 @@ const W11: Workload = {
 }
 
 /** All workloads. */
-export const workloads: ReadonlyArray<Workload> = [W1, W5, W6, W8, W9, W11, ...redisWorkloads]
+export const workloads: ReadonlyArray<Workload> = [W1, W5, W6, W8, W9, W11, ...redisWorkloads, W12]

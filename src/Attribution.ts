@@ -37,6 +37,6 @@ const joined = (texts: ReadonlyArray<string | undefined>): string | undefined =>
   return known.size === 0 ? undefined : [...known].join(", ")
 }
 
+/** What is no text, in a program without types, is not told. Half of a character is none. */
 const cut = (text: unknown): string | undefined =>
-  // Half of a character is none.
-  text === undefined ? undefined : String(text).slice(0, maxLength).replace(/[\uD800-\uDBFF]$/, "")
+  typeof text === "string" ? text.slice(0, maxLength).replace(/[\uD800-\uDBFF]$/, "") : undefined

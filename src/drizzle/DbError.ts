@@ -158,8 +158,9 @@ export const isFatal = (error: unknown): boolean => {
     : /^(FATAL|PANIC)$/.test(severity)
 }
 
-/** True when a statement no longer fitted its tables as it had been prepared. Nothing of it was kept. */
-export const isStale = (error: DbError): boolean => causeOf(error.cause).routine === "RevalidateCachedQuery"
+/** True when a statement no longer fitted its tables as it had been prepared, or was gone. Nothing of it was kept. */
+export const isStale = (error: DbError): boolean =>
+  /^(RevalidateCachedQuery|FetchPreparedStatement)$/.test(causeOf(error.cause).routine ?? "")
 
 /** What the drivers' errors have in common; their names for the rest differ. */
 interface DriverError {

@@ -15,7 +15,10 @@ import type { Column } from "drizzle-orm"
 /** How the values of the columns of one type are checked and written. */
 export interface Kind {
   readonly expected: string
-  /** The types that the server may really have, by their names without length or precision. */
+  /**
+   * The types that a column of this kind may really have, as the server calls them without length or precision; "enum"
+   * stands for all enums. Of another type than it is declared to Drizzle, equal values could have unlike texts here.
+   */
   readonly serverTypes: ReadonlyArray<string>
   /** True when no text has a character that separates the parts of a tag. */
   readonly isPlain: boolean
@@ -113,15 +116,3 @@ export const kindOf = (column: Column): Kind | undefined => {
 
 /** What the types are called in messages. */
 export const typesWithText = "integers, numeric, boolean, uuid, text, varchar, char, enums"
-
-/** The types that the server must really have for a column to be told by its text; "enum" stands for all enums. */
-export const serverTypes: ReadonlySet<string> = new Set(
-  [integer, numeric, boolean, uuid, text, char].flatMap((kind) => kind.serverTypes)
-)
-
-/**
- * True when a column that the server says is of this type has texts of the column's kind. If it is declared to Drizzle
- * as another type than it has, equal values may have unlike texts here: a text that is really a `uuid`, or a `char`.
- */
-export const isToldBy = (column: Column, serverType: string): boolean =>
-  kindOf(column)?.serverTypes.includes(serverType) ?? false

@@ -105,7 +105,6 @@ const uniteUnsafe = (
   const keys = new Map(
     declarations.flatMap((declaration) => declaration.keys).map((columns) => [written(columns), columns])
   )
-  keys.delete(written(primaryKey))
   const told = [primaryKey, ...keys.values()]
   return {
     kind: "model",

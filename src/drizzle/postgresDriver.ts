@@ -60,6 +60,17 @@ export const make = (
 
     const runFork = Effect.runForkWith(yield* Effect.context())
     const statements = new PreparedStatements()
+    const onRetried = ({ routine }: Retried) => {
+      // The other connections would meet it as well, perhaps in a transaction.
+      if (routine !== "FetchPreparedStatement") statements.forget()
+      else if (statements.giveUp())
+        runFork(
+          Effect.logWarning(
+            "cacheme: a statement that had been prepared on a connection was gone, so none are prepared any more: " +
+              "is there a PgBouncer? Then give the option postgres: { prepare: false }"
+          )
+        )
+    }
     const open = Effect.acquireRelease(
       Effect.tryPromise({
         try: async () => {
@@ -78,7 +89,8 @@ export const make = (
               client,
               Number(row!["server_version_num"]),
               (connected) => drizzle({ client: connected, ...config }),
-              statements,
+              statements.onConnection(),
+              onRetried,
               (lost) => runFork(Pool.invalidate(pool, lost))
             )
             return connection
@@ -120,13 +132,21 @@ export const make = (
     }
   })
 
+/**
+ * Why a statement was run again: as it had been prepared it no longer fitted its tables, or it was gone. postgres.js
+ * prepares and runs it again by itself, which in a transaction is in vain: there it fails.
+ */
+interface Retried {
+  readonly routine?: string
+}
+
 class PostgresConnection implements Connection {
   readonly db: AnyDatabase
   readonly serverVersion: number
   readonly close: Effect.Effect<void>
   readonly #client: Sql
-  readonly #statements: PreparedStatements
   readonly #prepared: OnConnection
+  readonly #onRetried: (why: Retried) => void
   readonly #onLost: (connection: PostgresConnection) => void
   #isLost = false
   #isRunning = false
@@ -137,13 +157,14 @@ class PostgresConnection implements Connection {
     client: Sql,
     serverVersion: number,
     toDatabase: (client: Sql) => AnyDatabase,
-    statements: PreparedStatements,
+    prepared: OnConnection,
+    onRetried: (why: Retried) => void,
     onLost: (connection: PostgresConnection) => void
   ) {
     this.#client = client
     this.serverVersion = serverVersion
-    this.#statements = statements
-    this.#prepared = statements.onConnection()
+    this.#prepared = prepared
+    this.#onRetried = onRetried
     this.#onLost = onLost
     // `prepare: false` of the program's, or of its URL.
     const mayPrepare = client.options.prepare
@@ -222,25 +243,17 @@ class PostgresConnection implements Connection {
   }
 
   async #guard<A>(answer: PromiseLike<A>): Promise<A> {
-    const sent = this.#pending
+    const sent = this.#pending as { readonly retried?: Retried } | undefined
     try {
       return await answer
     } catch (error) {
       if (isFatal(error)) this.lose()
       throw error
     } finally {
-      // The other connections would meet it as well, perhaps in a transaction.
-      if (wasStale(sent)) this.#statements.forget()
+      if (sent?.retried !== undefined) this.#onRetried(sent.retried)
     }
   }
 }
-
-/**
- * True for a statement that no longer fitted its tables as it was prepared. postgres.js prepares it again and runs it
- * again by itself, which in a transaction is in vain: there it fails.
- */
-const wasStale = (query: PendingQuery<any> | undefined): boolean =>
-  (query as { readonly retried?: unknown } | undefined)?.retried !== undefined
 
 /**
  * Asks the server to cancel a query, and waits until it has passed the request on: one that came late would hit the next

@@ -20,10 +20,18 @@ const longest = 8192
 export class PreparedStatements {
   readonly #texts = new Set<string>()
   #generation = 0
+  #isGivenUp = false
 
   /** Tables have changed: what was prepared before may not fit them, and connections that prepared it are outdated. */
   forget(): void {
     this.#generation++
+  }
+
+  /** Nothing is prepared any more. True if something was until now. */
+  giveUp(): boolean {
+    const wasGivenUp = this.#isGivenUp
+    this.#isGivenUp = true
+    return !wasGivenUp
   }
 
   /** What one connection has prepared. */
@@ -32,7 +40,7 @@ export class PreparedStatements {
     const prepared = new Set<string>()
     return {
       isWorth: (text, parameters) => {
-        if (text.length > longest || parameters.length === 0) return false
+        if (this.#isGivenUp || text.length > longest || parameters.length === 0) return false
         const name = nameOf(text, parameters)
         if (prepared.has(name)) return true
         if (!this.#isRepeated(name) || prepared.size >= preparedAtMost) return false

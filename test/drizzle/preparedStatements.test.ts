@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { asc, eq, inArray, sql } from "drizzle-orm"
 import { integer, pgTable, text } from "drizzle-orm/pg-core"
-import { Effect, Layer, Result, Schedule } from "effect"
+import { Effect, Layer, Logger, Result, Schedule } from "effect"
 import { connect, createServer, type AddressInfo, type Socket } from "node:net"
 import { Db, type DbError, Model } from "../../src/drizzle/index.ts"
 import { PreparedStatements } from "../../src/drizzle/preparedStatements.ts"
@@ -123,6 +123,30 @@ for (const database of databases.slice(1)) {
       )
     }
 
+    it.live(
+      "statements that are gone, as behind a PgBouncer, fail nothing outside of transactions, and end it",
+      () =>
+        on(database, setUp, ({ url }) =>
+          Effect.gen(function* () {
+            const way = yield* countingWay(url!)
+            const logs: Array<string> = []
+            const logger = Logger.make(({ message }) => void logs.push(String(message)))
+            yield* Effect.gen(function* () {
+              yield* Effect.forEach([1, 2, 1], find)
+              assert.lengthOf(yield* preparedNow, 1)
+              yield* Db.query((db) => db.execute(sql`deallocate all`))
+              assert.deepStrictEqual(yield* find(1), [{ id: 1, title: "Emma" }])
+              assert.match(logs.join("\n"), /none are prepared any more.*prepare: false/)
+              assert.strictEqual(yield* way.roundTrips(find(1)), 2)
+            }).pipe(
+              Effect.provide(
+                Layer.provide(layerOf({ url: way.url, maxConnections: 1 }), Logger.layer([logger]))
+              )
+            )
+          })
+        )
+    )
+
     it.effect("a connection keeps two hundred at most, and works with more", () =>
       on(
         database,
@@ -161,7 +185,7 @@ for (const database of databases.slice(1)) {
               const everywhere = Effect.forEach([1, 2, 1, 2, 1, 2], find, { concurrency: "unbounded" })
               yield* everywhere
               yield* everywhere
-              yield* run(round % 2 === 0 ? retype : `${retype.replace("text", "varchar(50)")}`)
+              yield* run(round % 2 === 0 ? retype : retype.replace("text", "varchar(50)"))
               for (const [row] of yield* everywhere) assert.isDefined(row)
             }
           })

@@ -63,7 +63,7 @@ const reasonOf = <A, R>(effect: Effect.Effect<A, DbError, R>) =>
   Effect.map(Effect.orDie(Effect.flip(effect)), ({ reason }) => reason)
 const rowsChanged = () =>
   tagsPublished()
-    .filter((tag) => /^@books:id=/.test(tag))
+    .filter((tag) => tag.startsWith("@books:id="))
     .map((tag) => Number(tag.slice("@books:id=".length)))
 
 /** An effect that is told which time it runs, from 1 on. */
