@@ -41,11 +41,8 @@ export interface Trigger {
 /** What a foreign key does to the rows that refer to a changed one. */
 export type Action = "nothing" | "cascade" | "set null" | "set default"
 
-/** A foreign key that refers to a table. */
-export interface Reference {
-  /** The table that has the key. */
-  readonly table: TableRef
-  readonly names: ReadonlyArray<string>
+/** A foreign key that refers to a table. The table is the one that has the key. */
+export interface Reference extends Named {
   readonly columns: ReadonlyArray<string>
   readonly referenced: ReadonlyArray<string>
   readonly onDelete: Action
@@ -67,6 +64,14 @@ export interface TableInfo {
   readonly primaryKey: ReadonlyArray<string>
   readonly triggers: ReadonlyArray<Trigger>
   readonly references: ReadonlyArray<Reference>
+  /** Tables that its rules name: those that a view shows, and those that a rule writes instead, or too. */
+  readonly ruled: ReadonlyArray<Named>
+}
+
+/** A table, and its names in tags. */
+export interface Named {
+  readonly table: TableRef
+  readonly names: ReadonlyArray<string>
 }
 
 /** How long an answer is kept, in milliseconds. */
@@ -134,6 +139,7 @@ interface Answer {
   readonly triggers: ReadonlyArray<
     readonly [name: string, type: number, text: string, isRead: boolean]
   > | null
+  readonly ruled: ReadonlyArray<NameParts> | null
   readonly references: ReadonlyArray<
     readonly [
       NameParts,
@@ -160,14 +166,19 @@ const read = (answer: Answer): TableInfo => ({
   primaryKey: answer.key ?? [],
   triggers: (answer.triggers ?? []).map(readTrigger),
   references: (answer.references ?? []).map(([table, columns, referenced, onDelete, onUpdate, set]) => ({
-    table: { schema: table[0], name: table[1] },
-    names: namesOf(table),
+    ...named(table),
     columns,
     referenced,
     onDelete: actions[onDelete] ?? "nothing",
     onUpdate: actions[onUpdate] ?? "nothing",
     set: set ?? columns
-  }))
+  })),
+  ruled: (answer.ruled ?? []).map(named)
+})
+
+const named = (parts: NameParts): Named => ({
+  table: { schema: parts[0], name: parts[1] },
+  names: namesOf(parts)
 })
 
 const actions: Readonly<Record<string, Action>> = { c: "cascade", n: "set null", d: "set default" }
@@ -260,6 +271,14 @@ select json_build_object(
     ${parts}
     select json_agg(${triggerText} order by g.tgname) from pg_trigger g
     where g.tgrelid in (select oid from part) and not g.tgisinternal and g.tgenabled <> 'D'
+  ),
+  'ruled', (
+    select json_agg(${nameParts}) from (
+      select distinct d.refobjid as oid from pg_rewrite w join pg_depend d
+      on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
+      where w.ev_class = c.oid and d.refobjid <> c.oid
+    ) r
+    join pg_class t on t.oid = r.oid and t.relkind in ('r', 'p', 'v', 'm', 'f') join pg_namespace n on n.oid = t.relnamespace
   ),
   'references', (
     ${parts}

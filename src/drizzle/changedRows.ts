@@ -124,7 +124,9 @@ export const plan = (
     const additions = {
       ...images.additions,
       fields: { ...images.additions.fields, ...key },
-      atMost: isFewRows(builder, options.rowLimit) ? undefined : options.rowLimit + 1
+      // A common table expression that writes may only stand at the top.
+      atMost:
+        isFewRows(builder, options.rowLimit) || inCommonTables.length > 0 ? undefined : options.rowLimit + 1
     }
     return {
       ...common,

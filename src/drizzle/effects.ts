@@ -1,16 +1,15 @@
 /**
  * Which other tables does a write change?
  *
- * Foreign keys delete and change the rows that refer to a changed one, and triggers write what they like; both may set
- * off others. Neither shows in a statement, nor in what it returns, so their tables are followed through the server's
- * catalog and told by table.
+ * Foreign keys delete and change the rows that refer to a changed one, triggers and rules write what they like, and who
+ * writes to a view writes to the tables behind it; all of these may set off others. None shows in a statement, nor in
+ * what it returns, so their tables are followed through the server's catalog and told by table.
  */
 import * as Effect from "effect/Effect"
-import type { Catalog, Event, Reference, TableInfo } from "./catalog.ts"
+import type { Catalog, Event, Named, Reference, TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
 import type { DbError } from "./DbError.ts"
 import * as Model from "./Model.ts"
-import type { TableRef } from "./statementTables.ts"
 
 /** What happens to a table. */
 export interface Occurrence {
@@ -57,9 +56,7 @@ export const effectsOf = (
     return names
   })
 
-interface Consequence {
-  readonly table: TableRef
-  readonly names: ReadonlyArray<string>
+interface Consequence extends Named {
   readonly occurrence: Occurrence
 }
 
@@ -92,7 +89,8 @@ const consequencesOf = (
     if (changesKey || onDelete !== "cascade") follows.add("update")
     return [{ table, names, occurrence: { events: follows, assigned: new Set(columns) } }]
   })
-  return [...triggered, ...referring]
+  const ruled = info.ruled.map((table): Consequence => ({ ...table, occurrence: anything }))
+  return [...triggered, ...ruled, ...referring]
 }
 
 /** All columns that change when some are assigned; `undefined` if it could be any. */

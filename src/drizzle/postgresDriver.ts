@@ -151,7 +151,8 @@ class PostgresConnection implements Connection {
   #isLost = false
   #isRunning = false
   #isBuilt = false
-  #pending: PendingQuery<any> | undefined
+  /** What was sent last, in one step. */
+  #sent: Array<PendingQuery<any>> = []
 
   constructor(
     client: Sql,
@@ -192,7 +193,7 @@ class PostgresConnection implements Connection {
   }
 
   start<A>(statement: (db: AnyDatabase) => PromiseLike<A>, isBuilt = false) {
-    this.#pending = undefined
+    const sent = (this.#sent = [])
     this.#isRunning = true
     this.#isBuilt = isBuilt
     const answer = this.#guard(runNow(statement(this.db)))
@@ -201,7 +202,7 @@ class PostgresConnection implements Connection {
       // postgres.js sends in a later microtask, and forgets what is cancelled before.
       await new Promise((resolve) => setImmediate(resolve))
       // A request that cannot be delivered leaves the statement to end by itself, or with the connection.
-      await Promise.allSettled([requestCancel(this.#pending), answer])
+      await Promise.allSettled([requestCancel(sent), answer])
     })
     return {
       answer,
@@ -234,37 +235,43 @@ class PostgresConnection implements Connection {
     }
   }
 
-  command = (text: string): Promise<unknown> => this.#guard(this.#send(text))
+  command = (text: string): Promise<unknown> => {
+    this.#sent = []
+    return this.#guard(this.#send(text))
+  }
 
   /** A client that has lost its connection would open another one, outside of the transaction. */
   #send(...args: Parameters<Sql["unsafe"]>): PendingQuery<any> {
     if (this.#isLost) throw Object.assign(new Error("the connection was lost"), { code: goneCode })
-    return (this.#pending = this.#client.unsafe(...args))
+    const query = this.#client.unsafe(...args)
+    this.#sent.push(query)
+    return query
   }
 
   async #guard<A>(answer: PromiseLike<A>): Promise<A> {
-    const sent = this.#pending as { readonly retried?: Retried } | undefined
+    const sent: ReadonlyArray<{ readonly retried?: Retried }> = this.#sent as ReadonlyArray<object>
     try {
       return await answer
     } catch (error) {
       if (isFatal(error)) this.lose()
       throw error
     } finally {
-      if (sent?.retried !== undefined) this.#onRetried(sent.retried)
+      for (const { retried } of sent) if (retried !== undefined) this.#onRetried(retried)
     }
   }
 }
 
 /**
- * Asks the server to cancel a query, and waits until it has passed the request on: one that came late would hit the next
- * query. `PendingQuery.cancel` does the same, but does not tell when that is.
+ * Asks the server to cancel the query that it is at, and waits until it has passed the request on: one that came late
+ * would hit the next query. `PendingQuery.cancel` does the same, but does not tell when that is.
  */
-const requestCancel = async (query: PendingQuery<any> | undefined): Promise<void> => {
-  const { active, canceller } = (query ?? {}) as {
-    active?: boolean
-    canceller?: (query: unknown) => Promise<void>
-  }
-  if (active === true) await canceller?.(query)
+const requestCancel = async (sent: ReadonlyArray<PendingQuery<any>>): Promise<void> => {
+  const queries = sent as ReadonlyArray<{
+    readonly active?: boolean
+    readonly canceller?: (query: unknown) => Promise<void>
+  }>
+  const current = queries.find(({ active }) => active === true)
+  await current?.canceller?.(current)
 }
 
 const invalidSetting = (setting: string, value: string, expected: string) =>

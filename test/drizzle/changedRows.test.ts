@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { and, eq, gt, inArray, sql } from "drizzle-orm"
+import { and, eq, gt, inArray, lt, sql } from "drizzle-orm"
 import { alias, bigint, boolean, integer, pgEnum, pgSchema, pgTable, text, uuid } from "drizzle-orm/pg-core"
 import { drizzle as drizzlePostgres } from "drizzle-orm/postgres-js"
 import { Effect, Layer, References, Schema } from "effect"
@@ -193,7 +193,7 @@ for (const database of databases) {
             .with(gone)
             .update(books)
             .set({ title: sql`(select name from ${gone})` })
-            .where(eq(books.id, 1))
+            .where(lt(books.id, 2))
         },
         tags("@authors:*", "@authors:?", "@books:*", book(1, 1, "a"))
       )
@@ -276,13 +276,13 @@ for (const database of databases) {
         "a table with a rule",
         "create rule r as on delete to books do also delete from authors",
         update,
-        coarse
+        tags(coarse, "@authors:*", "@authors:?")
       )
       writes(
         "a view",
         "alter table books rename to real_books; create view books as select * from real_books",
         update,
-        coarse
+        tags(coarse, "@real_books:*", "@real_books:?")
       )
       writes(
         "a column whose equal values have unlike texts",
