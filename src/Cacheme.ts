@@ -240,7 +240,8 @@ const make = Effect.fnUntraced(function* (
       const request = { ...bounded(fiber.getRef(CurrentAttribution)), ...given }
       for (const definition of named) profiles.definitions.meetUnsafe(definition)
       const transaction = fiber.getRef(CurrentTransaction)
-      if (transaction === undefined)
+      if (transaction === undefined) {
+        noteReasons(request)
         return Effect.succeed(
           Effect.flatMap(invalidator.publishUnsafe(request), ({ report, swept }) =>
             swept === undefined
@@ -248,10 +249,22 @@ const make = Effect.fnUntraced(function* (
               : Effect.map(swept, (entries) => ({ ...report, entries }))
           )
         )
+      }
       transaction.changed.add(request)
       transaction.defer(request)
       return Effect.succeed(Effect.succeed({ entries: 0, position: undefined, pending: 0, deferred: true }))
     })
+
+  /** Why ids were invalidated that stand for more than is known to have changed: the last reason of each. */
+  const reasons = new Map<string, string>()
+
+  const noteReasons = ({ because }: Invalidation.Request): void => {
+    for (const [id, reason] of because ?? []) {
+      reasons.delete(id)
+      reasons.set(id, reason)
+      if (reasons.size > reasonsKept) reasons.delete(reasons.keys().next().value!)
+    }
+  }
 
   const ownKey = (node: Node.Any): Invalidation.Request => ({
     keys: [node[Node.TypeId].id(node)],
@@ -339,7 +352,7 @@ const make = Effect.fnUntraced(function* (
             ? { _tag: "NoAnswer" }
             : looked?.held?.miss === "unreadable"
               ? { _tag: "Unreadable" }
-              : yield* store.explain(node)
+              : withBecause(yield* store.explain(node), reasons)
     const key = definition.id(node)
     const answered = reason._tag === "Fresh" || stale.atOnce > 0
     const failedRefreshes = refreshes.failures(flightKey(node))
@@ -402,6 +415,14 @@ const make = Effect.fnUntraced(function* (
 
 const text = (milliseconds: number): string => Duration.format(Duration.millis(milliseconds))
 
+/** There are a few for each table that is written to. */
+const reasonsKept = 1000
+
+const withBecause = (reason: Reason, reasons: ReadonlyMap<string, string>): Reason =>
+  reason._tag === "Invalidated" && reasons.has(reason.by)
+    ? { ...reason, because: reasons.get(reason.by) }
+    : reason
+
 const sentence = (reason: Reason): string => {
   switch (reason._tag) {
     case "Fresh":
@@ -413,7 +434,7 @@ const sentence = (reason: Reason): string => {
     case "Expired":
       return "its time to live has passed"
     case "Invalidated":
-      return `${reason.by} was invalidated after its lookup began`
+      return `${reason.by} was invalidated after its lookup began${reason.because === undefined ? "" : ` (${reason.because})`}`
     case "Unreadable":
       return "what is stored under its name cannot be read"
     case "Away":

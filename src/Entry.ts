@@ -51,7 +51,12 @@ export type Reason =
   | { readonly _tag: "Absent" }
   | { readonly _tag: "NoAnswer" }
   | { readonly _tag: "Expired" }
-  | { readonly _tag: "Invalidated"; readonly by: string }
+  | {
+      readonly _tag: "Invalidated"
+      readonly by: string
+      /** Why that was invalidated though less may have changed, if this process knows. */
+      readonly because?: string | undefined
+    }
   | { readonly _tag: "Unreadable" }
   | { readonly _tag: "Away" }
   | { readonly _tag: "Disabled" }

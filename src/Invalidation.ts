@@ -41,6 +41,8 @@ export interface Targets {
 /** Targets, the cause, and who acts for which reason, on their way to the store. */
 export interface Request extends Targets, Attribution {
   readonly cause: Cause
+  /** Of ids that stand for more than is known to have changed: why. Not told to others; `explain` tells it here. */
+  readonly because?: ReadonlyMap<string, string> | undefined
 }
 
 /** An invalidation that a store has applied. */

@@ -11,6 +11,7 @@ const layers: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArr
   {
     name: "words",
     files: [
+      "Attribution.ts",
       "CachemeError.ts",
       "Definition.ts",
       "Entry.ts",

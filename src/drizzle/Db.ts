@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
 import * as Pull from "effect/Pull"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -22,12 +23,14 @@ import { type Attribution, bounded, CurrentAttribution, merged } from "../Attrib
 import { acknowledged, Cacheme } from "../Cacheme.ts"
 import { CachemeError, describe } from "../CachemeError.ts"
 import type { Cause, Report, Request } from "../Invalidation.ts"
+import * as Settings from "../Settings.ts"
 import { Changes, CurrentTransaction, type Transaction } from "../Transaction.ts"
 import { Catalog } from "./catalog.ts"
 import type { Statement } from "./builders.ts"
-import { isWrite, plan } from "./changedRows.ts"
+import { isWrite, type Plan, plan, type Written } from "./changedRows.ts"
 import { type AnyDatabase, type Connection, type Driver, settle } from "./Connection.ts"
 import { DbError, fromDriver, isStale, RolledBack } from "./DbError.ts"
+import * as Model from "./Model.ts"
 import * as pgliteDriver from "./pgliteDriver.ts"
 import * as placeholders from "./placeholders.ts"
 import * as postgresDriver from "./postgresDriver.ts"
@@ -125,10 +128,10 @@ interface Finished<A, E> {
 
 let services = 0
 
-/** More changed rows than these are told by table. */
-const rowLimit = 1000
+/** More changed rows than these are told by table, unless the layer says another number. */
+const defaultRowLimit = 1000
 
-const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
+const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Service => {
   const catalog = new Catalog()
   // A transaction belongs to the service that opened it.
   const CurrentLevel = Context.Reference<Level | undefined>(`cacheme/drizzle/Level/${++services}`, {
@@ -205,11 +208,9 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     restore: Restore,
     answerOf: (answers: ReadonlyArray<any>) => any
   ): Effect.fn.Return<Finished<any, DbError>, DbError> {
-    const { run, atMost, isDefinition, needsTransaction } = yield* plan(catalog, connection, statement, {
-      tables: options.tables,
-      rowLimit
-    })
-    if (needsTransaction) {
+    const planned = yield* plan(catalog, connection, statement, { tables: options.tables, rowLimit })
+    const { run, atMost, isDefinition } = planned
+    if (planned.needsTransaction) {
       return yield* transact(connection, "", (level) =>
         inLevel(level, () =>
           Effect.map(noting(level, writeIn(level, statement, options, attribution, restore)), (answer) =>
@@ -226,8 +227,8 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     // Whether it was interrupted or not: what it has done, it has done.
     const outcome = readFailure("Db.mutate", exit, "committing")
     if (Exit.isSuccess(outcome)) {
-      const { answer, ids } = outcome.value
-      const report = yield* publish([requestOf(ids, attribution)], "commit")
+      const { answer } = outcome.value
+      const report = yield* publish([yield* told(planned, outcome.value, attribution)], "commit")
       return { exit: interruption ?? Exit.succeed(answerOf([answer])), report }
     }
     forgetMistaken(outcome)
@@ -245,19 +246,16 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
     attribution: Attribution,
     restore: Restore
   ): Effect.fn.Return<any, DbError> {
-    const { run, isDefinition } = yield* plan(catalog, level.connection, statement, {
-      tables: options.tables,
-      rowLimit
-    })
+    const planned = yield* plan(catalog, level.connection, statement, { tables: options.tables, rowLimit })
     const { exit, interruption } = yield* settle(
-      () => level.connection.start(run, isPreparable(statement, level)),
+      () => level.connection.start(planned.run, isPreparable(statement, level)),
       restore
     )
-    if (isDefinition) level.definesTables.now = true
+    if (planned.isDefinition) level.definesTables.now = true
     const outcome = readFailure("Db.mutate", exit, "uncommitted")
     forgetMistaken(outcome)
     if (Exit.isSuccess(outcome)) {
-      const request = requestOf(outcome.value.ids, attribution)
+      const request = yield* told(planned, outcome.value, attribution)
       level.transaction.changed.add(request)
       level.collected.push(request)
     }
@@ -397,6 +395,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"]): Service => {
       tags: [...new Set(collected.flatMap(({ tags }) => tags))],
       patterns: [...new Set(collected.flatMap(({ patterns }) => patterns))],
       cause,
+      because: new Map(collected.flatMap(({ because }) => [...(because ?? [])])),
       ...merged(collected)
     }
     const count = request.keys.length + request.tags.length + request.patterns.length
@@ -496,6 +495,33 @@ const isPreparable = (statement: Statement, level: Level | undefined): boolean =
 
 const defect = (message: string) => Effect.die(new TypeError(`Db.transaction: ${message}`))
 
+/** What a write that has run invalidates. If its rows could not be told, that is counted and said why. */
+const told = Effect.fnUntraced(function* (
+  { tables }: Plan,
+  { ids, byTable }: Written,
+  attribution: Attribution
+): Effect.fn.Return<Request> {
+  for (const table of tables) yield* countWrite(table, byTable === undefined ? "row" : "table")
+  const request = requestOf(ids, attribution)
+  if (byTable === undefined) return request
+  yield* Effect.logDebug(`cacheme: a write to ${tables.join(", ")} is told by table: ${byTable}`)
+  const why = `a write could not be told by row: ${byTable}`
+  const because = new Map(
+    tables.flatMap((table) => Object.values(Model.tableIds(table)).map((id) => [id, why] as const))
+  )
+  return { ...request, because }
+})
+
+const countWrite = (table: string, told: "row" | "table") =>
+  Metric.update(
+    Metric.counter("cacheme_writes_total", {
+      description: "Statements that wrote, and whether their changed rows were told one by one",
+      incremental: true,
+      attributes: { table, told }
+    }),
+    1
+  )
+
 const requestOf = (ids: ReadonlyArray<string>, attribution: Attribution): Request => ({
   keys: [],
   tags: ids,
@@ -568,8 +594,18 @@ const statementsOf = (
 
 // ------------------------------------------------------------------------------------------------ the public surface
 
+/** Options of every database. */
+interface CommonOptions {
+  /**
+   * A statement that changes more rows than these is told by table: every entry that rests on any part of it is stale. An
+   * integer of at least 0; default 1,000.
+   */
+  readonly rowLimit?: number | undefined
+}
+
 /** Drizzle's own options. */
 type DrizzleOptions<Schema extends AnySchema> = Pick<DrizzleConfig<Schema>, "casing" | "logger"> &
+  CommonOptions &
   (keyof Schema extends never ? { readonly schema?: undefined } : { readonly schema: Schema })
 
 /** A database service: its class is its key in the context, and has its functions. */
@@ -738,18 +774,26 @@ const makeClass =
         options: O,
         config: DrizzleConfig<any>
       ) => Effect.Effect<Driver, DbError | CachemeError, Scope.Scope>,
-      { schema, casing, logger, ...options }: O & DrizzleConfig<any>
+      {
+        schema,
+        casing,
+        logger,
+        rowLimit = defaultRowLimit,
+        ...options
+      }: O & DrizzleConfig<any> & CommonOptions
     ) =>
       Layer.effect(
         Key,
         Effect.gen(function* () {
           const cacheme = yield* Cacheme
+          if (!Number.isSafeInteger(rowLimit) || rowLimit < 0)
+            return yield* Settings.invalid("rowLimit", rowLimit, "an integer of at least 0")
           const config = Object.fromEntries(
             Object.entries({ schema, casing, logger }).filter(([, option]) => option !== undefined)
           )
           const connected = yield* driver(options as unknown as O, config)
           yield* Effect.logInfo(`cacheme: ${id}: ${connected.label}`)
-          return make(connected, cacheme)
+          return make(connected, cacheme, rowLimit)
         })
       )
     return Object.assign(Key, {

@@ -5,6 +5,7 @@
  * |---|---|---|
  * | `DATABASE_URL` | none | a Postgres server, by postgres.js; without it PGlite, inside the process |
  * | `DATABASE_MAX_CONNECTIONS` | `10` | connections at most: an integer from 1 to 10000 |
+ * | `CACHEME_ROW_LIMIT` | `1000` | a statement that changes more rows than these is told by table: an integer of at least 0 |
  * | `CACHEME_PGLITE_DIR` | none | a directory for PGlite; without it the database is in memory |
  * | `CACHEME_EMBEDDED` | `false` | `true` allows PGlite where `NODE_ENV` is `production` |
  */
@@ -42,6 +43,9 @@ export const DbLive: Layer.Layer<Db, DbError | CachemeError | Config.ConfigError
       (text) =>
         /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 10_000 ? Number(text) : undefined
     )
+    const rowLimit = yield* Settings.variable("CACHEME_ROW_LIMIT", "an integer of at least 0", (text) =>
+      /^\d{1,15}$/.test(text) ? Number(text) : undefined
+    )
     if (url !== undefined) {
       if (!/^postgres(ql)?:\/\//.test(Redacted.value(url)) || !URL.canParse(Redacted.value(url))) {
         // Not shown: it may hold a password.
@@ -51,7 +55,7 @@ export const DbLive: Layer.Layer<Db, DbError | CachemeError | Config.ConfigError
           "postgres://user:password@host:5432/database"
         )
       }
-      return Db.layerPostgres({ url, maxConnections })
+      return Db.layerPostgres({ url, maxConnections, rowLimit })
     }
     const environment = yield* Config.option(Config.String("NODE_ENV"))
     const isAllowed = yield* Settings.flag("CACHEME_EMBEDDED")
@@ -63,6 +67,6 @@ export const DbLive: Layer.Layer<Db, DbError | CachemeError | Config.ConfigError
       )
     }
     const dataDir = Option.getOrUndefined(yield* Config.option(Config.String("CACHEME_PGLITE_DIR")))
-    return Db.layerPglite({ dataDir })
+    return Db.layerPglite({ dataDir, rowLimit })
   })
 )

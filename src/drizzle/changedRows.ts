@@ -41,7 +41,7 @@ import { columnObstacle, type Groups, type Images, imagesOf, toTell } from "./ro
 import { type TableRef, writesOf } from "./statementTables.ts"
 
 /** What a statement that has run answers, and the ids that it invalidates. */
-interface Written {
+export interface Written {
   readonly answer: unknown
   readonly ids: ReadonlyArray<string>
   /** Why the changed rows are told by table, if they are. */

@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, beforeAll, describe, it } from "@effect/vitest"
 import { and, eq, inArray } from "drizzle-orm"
 import {
   type AnyPgColumn,
@@ -14,7 +14,7 @@ import {
   uuid
 } from "drizzle-orm/pg-core"
 import { Deferred, Effect, Fiber, Layer, Schema } from "effect"
-import { Cacheme, CachemeError, MemoryStore, Node } from "../../src/index.ts"
+import { Cacheme, CachemeError, MemoryStore, Node, Tag } from "../../src/index.ts"
 import { Db, Model } from "../../src/drizzle/index.ts"
 import { databases, on, tagsPublished } from "../support/databases.ts"
 
@@ -49,6 +49,9 @@ const reasonOf = (f: () => unknown) => {
   }
   return assert.fail("nothing was thrown")
 }
+
+// The database takes seconds to start, and longer beside others.
+beforeAll(() => Effect.runPromise(databases[0].make()))
 
 describe("Link", () => {
   it("has a tag for each row on each side, and two for the table", () => {
@@ -92,11 +95,16 @@ describe("Link", () => {
         tenant: integer(),
         key: uuid("uid")
       })
-      const groups = pgTable("link_groups", { tenant: integer(), number: integer() })
+      const groups = pgTable("link_groups", { tenant: integer(), number: integer(), code: uuid() })
       const members = pgTable(
         "link_members",
         { personKey: uuid(), tenant: integer(), group: integer() },
         (table) => [
+          // Of several keys with a column, the shortest tells what it is.
+          foreignKey({
+            columns: [table.tenant, table.personKey],
+            foreignColumns: [groups.tenant, groups.code]
+          }),
           foreignKey({ columns: [table.personKey], foreignColumns: [people.key] }),
           foreignKey({
             columns: [table.tenant, table.group],
@@ -229,6 +237,8 @@ describe("Link", () => {
         yield* Cacheme.invalidate([Made.row({ id: 1 }), Linked.of({ a: 1 }), Made.all])
         Model.link(table, { b: table.b, a: table.a })
         yield* Cacheme.invalidate(Linked.all)
+        // The same one, so that there is nothing to compare whenever a tag is met.
+        assert.strictEqual(Linked.all[Tag.TypeId], Made.all[Tag.TypeId])
       }).pipe(Effect.provide(Layer.provide(Cacheme.layer(), MemoryStore.layer())))
     )
   })

@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, beforeAll, describe, it } from "@effect/vitest"
 import {
   bigint,
   bigserial,
@@ -61,6 +61,9 @@ const reasonOf = (f: () => unknown) => {
   }
   return assert.fail("nothing was thrown")
 }
+
+// The database takes seconds to start, and longer beside others.
+beforeAll(() => Effect.runPromise(databases[0].make()))
 
 describe("Model", () => {
   it("has a tag for rows, declared keys, and the table", () => {

@@ -1,12 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { eq, sql } from "drizzle-orm"
 import { integer, pgTable, text } from "drizzle-orm/pg-core"
-import { Effect, Logger } from "effect"
+import { Effect, Layer, Logger, Metric, Schema } from "effect"
 import { Db, Model } from "../../src/drizzle/index.ts"
-import { databases, on, tagsPublished } from "../support/databases.ts"
+import { Cacheme, Node } from "../../src/index.ts"
+import { databases, NotingCache, on, tagsPublished } from "../support/databases.ts"
 
 const films = pgTable("films", { id: integer().primaryKey(), title: text() })
-Model.make(films)
+const Films = Model.make(films)
 
 const setUp = `
   create table films (id int primary key, title text);
@@ -103,3 +104,75 @@ for (const database of databases) {
     })
   })
 }
+
+describe("what could not be told by row", () => {
+  const [database] = databases
+  class Film extends Node.Class<Film>()("effects/film", {
+    key: { id: Schema.Int },
+    value: Schema.Int,
+    tags: ({ id }) => Films.row({ id })
+  }) {}
+  const cached = Effect.succeed(1).pipe(Cacheme.memoize(new Film({ id: 1 })))
+
+  it.effect("is counted, and explained", () =>
+    on(database, setUp, () =>
+      Effect.gen(function* () {
+        const counted = (told: string) =>
+          Effect.map(
+            Metric.value(
+              Metric.counter("cacheme_writes_total", {
+                description: "Statements that wrote, and whether their changed rows were told one by one",
+                incremental: true,
+                attributes: { table: "films", told }
+              })
+            ),
+            ({ count }) => count
+          )
+        const before = [yield* counted("row"), yield* counted("table")]
+        yield* cached
+        yield* Db.mutate(rename)
+        const precise = yield* Cacheme.explain(new Film({ id: 1 }))
+        assert.deepInclude(precise.reason, { _tag: "Invalidated", by: "@films:id=1" })
+        yield* cached
+        yield* Db.mutate((db) => db.execute(sql`update films set title = 'raw'`))
+        const { reason, message } = yield* Cacheme.explain(new Film({ id: 1 }))
+        assert.deepInclude(reason, { _tag: "Invalidated", by: "@films:?" })
+        assert.include(
+          message,
+          "a write could not be told by row: it is no insert, update or delete of Drizzle's"
+        )
+        assert.deepStrictEqual(
+          [yield* counted("row"), yield* counted("table")],
+          [before[0]! + 1, before[1]! + 1]
+        )
+      })
+    )
+  )
+
+  it.effect("are more rows than the layer allows", () =>
+    Effect.gen(function* () {
+      yield* Db.mutate((db) => db.execute(sql`create table films (id int primary key, title text)`))
+      tagsPublished()
+      yield* Db.mutate((db) =>
+        db.insert(films).values([
+          { id: 1, title: "" },
+          { id: 2, title: "" }
+        ])
+      )
+      assert.deepStrictEqual(tagsPublished(), ["@films:*", "@films:?"])
+      yield* Db.mutate((db) => db.delete(films).where(eq(films.id, 1)))
+      assert.deepStrictEqual(tagsPublished(), ["@films:*", "@films:id=1"])
+    }).pipe(
+      Effect.provide(Layer.orDie(Db.layerPglite({ rowLimit: 1 })).pipe(Layer.provideMerge(NotingCache)))
+    )
+  )
+
+  it.effect("by a limit that is none: an error that names it", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(
+        Effect.scoped(Layer.build(Db.layerPglite({ rowLimit: 1.5 }).pipe(Layer.provide(NotingCache))))
+      )
+      assert.include(error.message, "rowLimit is 1.5, expected an integer of at least 0")
+    })
+  )
+})

@@ -19,13 +19,21 @@ const setUp = `
   insert into books values (1, 'Emma');
   -- Rows of this table are checked at COMMIT, which waits while somebody holds the lock.
   create table slow (id int primary key);
+  create table shelves (id int primary key);
+  create table places (id int primary key, shelf int not null references shelves on delete cascade);
+  insert into shelves values (1);
+  insert into places values (1, 1);
   create function wait() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(1); return null; end $$;
   create constraint trigger wait after insert on slow deferrable initially deferred for each row execute function wait();
 `
 const books = pgTable("books", { id: integer().primaryKey(), title: text().notNull() })
 const slow = pgTable("slow", { id: integer().primaryKey() })
+const shelves = pgTable("shelves", { id: integer().primaryKey() })
+const places = pgTable("places", { id: integer().primaryKey(), shelf: integer().notNull() })
 const Books = Model.make(books)
 Model.make(slow)
+Model.make(shelves)
+Model.make(places, { keys: { byShelf: ["shelf"] } })
 
 class BookNode extends Node.Class<BookNode>()("book", {
   key: { id: Schema.Int },
@@ -291,6 +299,30 @@ for (const database of databases.slice(1)) {
                 assert.strictEqual(tagsPublished().length > 0, row!["title"] !== before)
                 assert.strictEqual(yield* title, row!["title"])
               }
+            }),
+          1
+        )
+      )
+
+      it.effect("of a write that is several statements cancels the one that the server is at", () =>
+        on(
+          database,
+          setUp,
+          (db) =>
+            Effect.gen(function* () {
+              const remove = Db.mutate((db) => db.delete(shelves).where(eq(shelves.id, 1)))
+              for (const locked of ["shelves", "places"]) {
+                yield* db.session(`begin; select * from ${locked} for update`)
+                const fiber = yield* Effect.forkChild(remove)
+                yield* backend(db, "wait_event_type = 'Lock'")
+                // Nothing else ends it: the row stays locked, and time stands still.
+                yield* Fiber.interrupt(fiber)
+                yield* db.session("rollback")
+                assert.deepStrictEqual(tagsPublished(), [])
+              }
+              yield* remove
+              assert.deepStrictEqual(yield* db.run("select id from places"), [])
+              assert.includeMembers([...tagsPublished()], ["@shelves:id=1", "@places:id=1"])
             }),
           1
         )

@@ -58,6 +58,14 @@ const add = (id: number) =>
       )
     )
   )
+/** The same in one statement. */
+const increment = (id: number) =>
+  Db.mutate((db) =>
+    db
+      .update(counters)
+      .set({ n: sql`${counters.n} + 1` })
+      .where(eq(counters.id, id))
+  )
 const retry = Schedule.recurs(10)
 const reasonOf = <A, R>(effect: Effect.Effect<A, DbError, R>) =>
   Effect.map(Effect.orDie(Effect.flip(effect)), ({ reason }) => reason)
@@ -403,17 +411,17 @@ for (const database of databases.slice(1)) {
                 yield* Db.mutate((db) => db.execute(sql`set local deadlock_timeout = '20ms'`), {
                   tables: [counters]
                 })
-                yield* add(first + 1)
+                yield* increment(first + 1)
                 yield* locked[first].open
                 if (time === 1) yield* locked[1 - first]!.await
-                yield* add(2 - first)
+                yield* increment(2 - first)
               })
             )
           const bodies = [body(0), body(1)]
           yield* Effect.forEach(bodies, ({ effect }) => Db.transaction(effect, { retry }), {
             concurrency: "unbounded"
           })
-          assert.strictEqual(bodies[0]!.times() + bodies[1]!.times(), 3)
+          assert.isAtLeast(bodies[0]!.times() + bodies[1]!.times(), 3)
           assert.deepStrictEqual(yield* run("select n from counters order by id"), [{ n: 2 }, { n: 2 }])
         })
       )

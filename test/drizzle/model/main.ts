@@ -7,6 +7,7 @@
  * | `--statements` | `10000` | how many statements at least, on each database |
  * | `--database` | `all` | `pglite`, `postgres15`, `postgres18`, `all`, or the url of a server, where two databases are made |
  * | `--seed` | by chance | the same seed is the same statements |
+ * | `--without` | | leaves out statements of these forms, or of these tables, separated by commas |
  * | `--failures` | `1` | after how many failures it ends |
  * | `--sabotage` | | leaves out some of what is told, which must be caught: a name, or `all`, one after the other |
  *
@@ -15,7 +16,8 @@
 import { SingleBar } from "cli-progress"
 import Table from "cli-table3"
 import { parseArgs } from "node:util"
-import { check, type Failure, type Findings } from "./check.ts"
+import { check, type Findings } from "./check.ts"
+import type { Failure } from "./minimal.ts"
 import { sabotageOf, sabotages } from "./sabotage.ts"
 import { type Server, servers, start } from "./servers.ts"
 
@@ -24,6 +26,7 @@ const { values } = parseArgs({
     statements: { type: "string", default: "10000" },
     database: { type: "string", default: "all" },
     seed: { type: "string" },
+    without: { type: "string" },
     failures: { type: "string", default: "1" },
     sabotage: { type: "string" }
   }
@@ -76,6 +79,7 @@ const checkOn = async (server: Server, statements: number, seed: number): Promis
     statements,
     seed,
     failures: number("failures", values.failures),
+    without: values.without?.split(","),
     onProgress: (done) => bar.update(done)
   })
   bar.stop()

@@ -3,105 +3,28 @@
  * them by hand. Each can be answered in two ways: by a query, as programs do, and from a copy of all tables, which is
  * how the right answer to all of them is known at once.
  */
-import { and, asc, Column, count, eq, is, isNull, sql, sum } from "drizzle-orm"
-import { alias, getTableConfig, type PgTable } from "drizzle-orm/pg-core"
+import { and, asc, type Column, count, eq, isNull, sql, sum } from "drizzle-orm"
+import { alias } from "drizzle-orm/pg-core"
 import * as Model from "../../../src/drizzle/Model.ts"
 import type { Statement } from "../../../src/drizzle/builders.ts"
 import * as Tag from "../../../src/Tag.ts"
 import type { AnyDatabase } from "../../../src/drizzle/Connection.ts"
+import { columnsOf, type Data, orderOf, type Row, type TableName, tables } from "./copy.ts"
 import * as schema from "./schema.ts"
 
 const {
   actors,
-  audit,
-  categories,
   customers,
   filmActor,
-  filmCategory,
   films,
   filmSequel,
   inventory,
   languages,
-  notes,
   payments,
   rentals,
-  reviews,
   staff,
   stores
 } = schema
-
-/** A row as Drizzle gives it. */
-export type Row = Readonly<Record<string, any>>
-
-// ---------------------------------------------------------------------------------------------- a copy of all tables
-
-/** All tables, in the order in which rows are compared. */
-export const tables = {
-  actors,
-  audit,
-  categories,
-  customers,
-  filmActor,
-  filmCategory,
-  films,
-  filmSequel,
-  inventory,
-  languages,
-  notes,
-  payments,
-  rentals,
-  reviews,
-  staff,
-  stores
-} satisfies Record<string, PgTable>
-export type TableName = keyof typeof tables
-export const tableNames = Object.keys(tables) as ReadonlyArray<TableName>
-
-/** All rows of all tables. */
-export type Data = Readonly<Record<TableName, ReadonlyArray<Row>>>
-
-/** The columns of a table, by their property. */
-export const columnsOf = (table: PgTable): ReadonlyArray<readonly [string, Column]> =>
-  Object.entries(table).filter((entry): entry is [string, Column] => is(entry[1], Column))
-
-/** The properties of a table's primary key. */
-export const keyOf = (table: PgTable): ReadonlyArray<string> => {
-  const names = getTableConfig(table).primaryKeys[0]?.columns.map(({ name }) => name) ?? []
-  return columnsOf(table)
-    .filter(([, column]) => column.primary || names.includes(column.name))
-    .map(([property]) => property)
-}
-
-const orderOf = (table: PgTable): ReadonlyArray<Column> => {
-  const key = keyOf(table)
-  const columns = columnsOf(table)
-  return (key.length === 0 ? columns : columns.filter(([property]) => key.includes(property))).map(
-    ([, column]) => column
-  )
-}
-
-/** A statement that gives all tables, each as the text of a list. */
-export const copyStatement = `select ${tableNames
-  .map((name) => {
-    const { schema, name: called } = getTableConfig(tables[name])
-    const order = orderOf(tables[name]).map((column) => `t."${column.name}"`)
-    const from = schema === undefined ? `"${called}"` : `"${schema}"."${called}"`
-    return `(select coalesce(json_agg(t order by ${order.join(", ")}), '[]') from ${from} t)::text as "${name}"`
-  })
-  .join(", ")}`
-
-/** Reads one table of a copy. */
-export const rowsOf = (name: TableName, text: string): ReadonlyArray<Row> => {
-  const columns = columnsOf(tables[name])
-  return (JSON.parse(text) as ReadonlyArray<Row>).map((row) =>
-    Object.fromEntries(
-      columns.map(([property, column]) => {
-        const value = row[column.name]
-        return [property, value === null ? null : column.mapFromDriverValue(value)]
-      })
-    )
-  )
-}
 
 // --------------------------------------------------------------------------------------------------------- questions
 
@@ -131,6 +54,15 @@ const called = ({ valueTags, ...kind }: Kind, key: object): Question => ({
 
 const ids = (limit: number): ReadonlyArray<number> => Array.from({ length: limit }, (_, i) => i + 1)
 const orNull = <A>(these: ReadonlyArray<A>): ReadonlyArray<A | null> => [...these, null]
+
+/** Equality as the server has it. */
+const isEqual = (column: Column, a: unknown, b: unknown): boolean => {
+  const type = column.getSQLType()
+  if (a === null || b === null) return a === b
+  if (type === "numeric") return Number(a) === Number(b)
+  if (type.startsWith("char")) return String(a).trimEnd() === String(b).trimEnd()
+  return type === "uuid" ? String(a).toLowerCase() === String(b).toLowerCase() : a === b
+}
 
 /** The rows of a table with these values. */
 const rowsWith = (
@@ -162,7 +94,9 @@ const rowsWith = (
           .orderBy(...orderOf(table).map((column) => asc(column))),
       expect: (data) =>
         data[name]
-          .filter((row) => Object.entries(key).every(([property, value]) => row[property] === value))
+          .filter((row) =>
+            Object.entries(key).every(([property, value]) => isEqual(columns[property], row[property], value))
+          )
           .map((row) => fields.map((field) => row[field]))
     },
     key
@@ -206,6 +140,11 @@ const plainFilm = [
   "slug",
   "doubled"
 ]
+
+const plainStore = ["id", "city", "managerId"]
+// A numeric is told as it was written.
+const plainCustomer = ["id", "storeId", "email", "active", "card", "token"]
+const plainInventory = ["storeId", "copy", "filmId", "worn"]
 
 const byId = (data: Data, name: TableName, id: unknown): Row | undefined =>
   data[name].find((row) => row["id"] === id)
@@ -417,6 +356,9 @@ const customersOf = (storeId: number | null): Question =>
 const someNote = Tag.makeUnsafe(Model.find("languages")!, "@notes:*", { carries: ["@notes:?"] })
 
 const counted = schema.Films.including("counts")
+const visited = schema.Stores.including("visits")
+const worn = schema.Inventory.including("wear")
+const { token } = schema
 
 const filmIds = ids(6)
 const storeIds = ids(4)
@@ -484,21 +426,44 @@ export const questions: ReadonlyArray<Question> = [
   ...keyed("sequelId", filmIds).map((key: any) =>
     rowsWith("of sequel", "filmSequel", key, schema.Sequels.of({ sequel: key.sequelId }))
   ),
-  ...byRow("stores", schema.Stores, keyed("id", storeIds)),
-  ...byKey("stores", schema.Stores, keyed("managerId", orNull(staffIds))),
-  whole("stores", schema.Stores),
+  ...byRow("stores", schema.Stores, keyed("id", storeIds), plainStore),
+  ...byKey("stores", schema.Stores, keyed("managerId", orNull(staffIds)), plainStore),
+  whole("stores", schema.Stores, plainStore),
+  ...storeIds.map((id) => rowsWith("visits", "stores", { id }, visited.row({ id }), ["city", "visits"])),
+  rowsWith("all visits", "stores", {}, visited.all, ["visits"]),
   ...byRow("staff", schema.Staff, keyed("id", staffIds)),
   ...byKey("staff", schema.Staff, [...keyed("storeId", storeIds), ...keyed("reportsTo", orNull(staffIds))]),
   ...staffIds.map(bossOf),
-  ...byRow("customers", schema.Customers, keyed("id", customerIds)),
-  ...byKey("customers", schema.Customers, [
-    ...keyed("storeId", orNull(storeIds)),
-    ...keyed("email", ["a@x", "b@x", "c@x", "d@x", null]),
-    ...keyed("active", [true, false])
-  ]),
+  ...byRow("customers", schema.Customers, keyed("id", customerIds), plainCustomer),
+  ...byKey(
+    "customers",
+    schema.Customers,
+    [
+      ...keyed("storeId", orNull(storeIds)),
+      ...keyed("email", ["a@x", "b@x", "c@x", "d@x", null]),
+      ...keyed("active", [true, false]),
+      ...keyed("discount", ["1.5", "0.00", "10", null]),
+      ...keyed("card", ["ab", "c   ", null]),
+      ...keyed("token", [token, token.toUpperCase(), null])
+    ],
+    plainCustomer
+  ),
   ...orNull(storeIds).map(customersOf),
-  ...byRow("inventory", schema.Inventory, pairs(["storeId", storeIds], ["copy", copies])),
-  ...byKey("inventory", schema.Inventory, [...keyed("storeId", storeIds), ...keyed("filmId", filmIds)]),
+  ...byRow("inventory", schema.Inventory, pairs(["storeId", storeIds], ["copy", copies]), plainInventory),
+  ...byKey(
+    "inventory",
+    schema.Inventory,
+    [...keyed("storeId", storeIds), ...keyed("filmId", filmIds), ...keyed("worn", [true, false])],
+    plainInventory
+  ),
+  ...storeIds.map((storeId) =>
+    rowsWith("wear by store", "inventory", { storeId }, worn.by({ storeId }), ["copy", "wear"])
+  ),
+  ...byRow("holds", schema.Holds, keyed("id", ids(4))),
+  ...byKey("holds", schema.Holds, [
+    ...keyed("customerId", orNull(customerIds)),
+    ...pairs(["storeId", ids(2)], ["copy", [1, 2, null]])
+  ]),
   ...filmIds.map(whereToGet),
   ...byRow("rentals", schema.Rentals, keyed("id", rentalIds)),
   ...byKey("rentals", schema.Rentals, [

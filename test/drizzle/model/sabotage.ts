@@ -5,7 +5,7 @@
 import { find, tableIds } from "../../../src/drizzle/Model.ts"
 import { changedIds, tableName } from "../../../src/drizzle/modelTags.ts"
 import { getTableConfig } from "drizzle-orm/pg-core"
-import { columnsOf, type Data, keyOf, type Row, tableNames, tables } from "./questions.ts"
+import { columnsOf, type Data, keyOf, type Row, tableNames, tables } from "./copy.ts"
 
 /** What a write was, and what it has changed. */
 export interface Told {

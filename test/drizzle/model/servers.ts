@@ -8,6 +8,7 @@ import { Db } from "../../../src/drizzle/index.ts"
 import type { AnyDatabase } from "../../../src/drizzle/Connection.ts"
 import type { Cacheme } from "../../../src/index.ts"
 import { startPostgres } from "../../support/postgres.ts"
+import { copyDefinition } from "./copy.ts"
 import { definitions, undefinitions } from "./schema.ts"
 
 /** A database and its twin, with the same tables. */
@@ -27,7 +28,7 @@ export interface Server {
 /** Two databases in this process. */
 export const inProcess = async (): Promise<Server> => {
   const clients = [await PGlite.create(), await PGlite.create()] as const
-  for (const client of clients) await client.exec(undefinitions + ";" + definitions(true))
+  for (const client of clients) await client.exec(undefinitions + ";" + definitions(true) + copyDefinition)
   const [client, twin] = clients
   return {
     name: "PGlite",
@@ -61,7 +62,7 @@ export const onServer = async (url: string, stopServer?: () => Promise<void>): P
   })
   for (const name of names) await admin.unsafe(`create database ${name}`)
   const clients = urls.map(connect)
-  for (const client of clients) await client.unsafe(definitions(version >= 180_000))
+  for (const client of clients) await client.unsafe(definitions(version >= 180_000) + copyDefinition)
   const [client, twin, drizzled] = [clients[0]!, clients[1]!, connect(urls[1]!)]
   return {
     name: `Postgres ${Math.floor(version / 10_000)}`,

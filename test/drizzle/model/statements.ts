@@ -26,7 +26,7 @@ import { alias, type PgTable } from "drizzle-orm/pg-core"
 import type { Statement } from "../../../src/drizzle/builders.ts"
 import type { AnyDatabase } from "../../../src/drizzle/Connection.ts"
 import { type Chance, makeChance } from "../../checker/chance.ts"
-import { columnsOf, keyOf } from "./questions.ts"
+import { columnsOf, keyOf } from "./copy.ts"
 import * as schema from "./schema.ts"
 
 /** A statement. */
@@ -167,7 +167,8 @@ const categoriesSubject = subject("categories", schema.categories, ["id", "name"
 const storesSubject = subject("stores", schema.stores, ["id"], {
   id: upTo(4),
   city: orNull(oneOf("Bath", "Lyon")),
-  managerId: orNull(upTo(5))
+  managerId: orNull(upTo(5)),
+  visits: upTo(3)
 })
 const staffSubject = subject("staff", schema.staff, ["id", "storeId", "name"], {
   id: upTo(5),
@@ -183,14 +184,30 @@ const customersSubject = subject(
     id: upTo(5),
     storeId: orNull(upTo(4)),
     email: orNull(oneOf("a@x", "b@x", "c@x", "d@x")),
-    active: oneOf(true, false)
+    active: oneOf(true, false),
+    discount: orNull(oneOf("1.50", "1.5", "0", "10")),
+    card: orNull(oneOf("ab", "ab  ", "c")),
+    token: orNull(oneOf(schema.token, schema.token.toUpperCase()))
   },
   "email"
 )
 const inventorySubject = subject("inventory", schema.inventory, ["storeId", "copy", "filmId"], {
   storeId: upTo(4),
   copy: upTo(3),
-  filmId: film
+  filmId: film,
+  wear: upTo(4)
+})
+const holdsSubject = subject("holds", schema.holds, ["id", "storeId"], {
+  id: upTo(4),
+  storeId: upTo(3),
+  copy: orNull(upTo(2)),
+  customerId: orNull(upTo(5))
+})
+const teamsSubject = subject("teams", schema.teams, ["id", "name", "storeId"], {
+  id: upTo(5),
+  name: oneOf("Mia", "Ned"),
+  storeId: upTo(3),
+  city: orNull(oneOf("Bath", "Lyon"))
 })
 const rentalsSubject = subject("rentals", schema.rentals, ["storeId", "copy"], {
   id: upTo(8),
@@ -236,12 +253,16 @@ const subjects: ReadonlyArray<Subject> = [
   customersSubject,
   customersSubject,
   inventorySubject,
+  holdsSubject,
+  teamsSubject,
   rentalsSubject,
   rentalsSubject,
   reviewsSubject,
   notesSubject,
   auditSubject
 ]
+
+const isView = (subject: Subject): boolean => subject === openFilmsSubject || subject === teamsSubject
 
 /** A table whose rows refer to those of another one. */
 interface Relation {
@@ -509,7 +530,7 @@ const insert: FormOf = (chance) => {
   const rows = Array.from({ length: chance.below(3) === 0 ? 2 + chance.below(2) : 1 }, () =>
     drawRow(chance, subject)
   )
-  const canConflict = keyOf(subject.table).length > 0 && subject !== openFilmsSubject
+  const canConflict = keyOf(subject.table).length > 0 && !isView(subject)
   const kind = canConflict ? chance.of(["", "nothing", "update", "update"] as const) : ""
   const conflict = kind === "" ? undefined : drawConflict(chance, subject, kind)
   const returning = drawReturning(chance, subject)
@@ -594,7 +615,7 @@ const update: FormOf = (chance) => {
   const set = drawAssignments(chance, subject)
   const where = drawCondition(chance, subject)
   const returning = drawReturning(chance, subject)
-  const isAlias = chance.below(8) === 0 && subject !== openFilmsSubject
+  const isAlias = chance.below(8) === 0 && !isView(subject)
   return {
     ...named(subject, isAlias ? "update of an alias" : "update"),
     build: (db) => {
@@ -632,21 +653,42 @@ const renumber: FormOf = (chance) => {
   }
 }
 
-const countViews: FormOf = (chance) => {
-  const where = drawCondition(chance, filmsSubject)
-  const isViews = chance.below(2) === 0
-  const returning = drawReturning(chance, filmsSubject)
-  const { films } = schema
+const countUp: FormOf = (chance) => {
+  const [subject, ...columns] = chance.of([
+    [filmsSubject, "views"],
+    [filmsSubject, "likes", "views"],
+    [storesSubject, "visits"],
+    [inventorySubject, "wear"]
+  ] as const)
+  const where = drawCondition(chance, subject)
+  const returning = drawReturning(chance, subject)
   return {
-    ...named(filmsSubject, "update of volatile columns"),
+    ...named(subject, "update of volatile columns"),
     build: (db) =>
       returning(
         db
-          .update(films)
-          .set(isViews ? { views: sql`${films.views} + 1` } : { likes: sql`${films.likes} + 1`, views: 0 })
-          .where(where(db, films)),
-        films
+          .update(subject.table)
+          .set(Object.fromEntries(columns.map((column) => [column, sql`${subject.table[column]} + 1`])))
+          .where(where(db, subject.table)),
+        subject.table
       )
+  }
+}
+
+/** A condition that writes, which has to be told. */
+const writingCondition: FormOf = (chance) => {
+  const subject = chance.of([categoriesSubject, actorsSubject, inventorySubject])
+  const set = drawAssignments(chance, subject)
+  const [where, id] = [drawPinned(chance, subject), 1 + chance.below(6)]
+  return {
+    form: "update where a function writes",
+    targets: [subject.name, "films"],
+    tables: [schema.films],
+    build: (db) =>
+      db
+        .update(subject.table)
+        .set(set(subject.table))
+        .where(and(where(db, subject.table), sql`coalesce(see_film(${id}), 0) % 2 = 0`))
   }
 }
 
@@ -673,21 +715,26 @@ const updateFrom: FormOf = (chance) => {
   const { child, parent, on, copies, beyond } = chance.of(relations)
   const set = drawAssignments(chance, child)
   const where = drawSimple(chance, parent)
-  const [isCopying, isJoined, isLeft, isAlias] = [2, 2, 2, 3].map((limit) => chance.below(limit) === 0)
+  const [isCopying, isJoined, isAlias, isSubquery] = [2, 2, 3, 3].map((limit) => chance.below(limit) === 0)
+  const join = chance.of(["leftJoin", "innerJoin", "rightJoin", "fullJoin"])
   const kind = chance.below(7)
   const columns = columnsOf(child.table).map(([property]) => property)
   const some = chance.of(columns)
   return {
     ...named(child, isJoined && beyond !== undefined ? "update … from … join" : "update … from"),
     build: (db) => {
-      const source: any = isAlias ? alias(parent.table, "source") : parent.table
+      const source: any = isSubquery
+        ? db.select().from(parent.table).as("source")
+        : isAlias
+          ? alias(parent.table, "source")
+          : parent.table
       const assigned = set(child.table)
       if (isCopying && copies !== undefined) assigned[copies[0]] = sql`${source[copies[1]]}`
       const from: any = db.update(child.table).set(assigned).from(source)
       const far: any = beyond?.table
       const joined =
         isJoined && beyond !== undefined
-          ? from[isLeft ? "leftJoin" : "innerJoin"](
+          ? from[join](
               far,
               and(...Object.entries(beyond.on).map(([own, other]) => eq(source[own], far[other])))
             )
@@ -730,6 +777,7 @@ const withRead: FormOf = (chance) => {
   const set = drawAssignments(chance, child)
   const returning = drawReturning(chance, child)
   const isDelete = chance.below(4) === 0
+  const isFrom = chance.below(3) === 0
   return {
     ...named(child, `with … ${isDelete ? "delete" : "update"}`),
     build: (db) => {
@@ -739,7 +787,14 @@ const withRead: FormOf = (chance) => {
       const among = inArray(child.table[own], db.select({ value: few.value }).from(few))
       const builder = isDelete
         ? db.with(few).delete(child.table).where(among)
-        : db.with(few).update(child.table).set(set(child.table)).where(among)
+        : isFrom
+          ? db
+              .with(few)
+              .update(child.table)
+              .set(set(child.table))
+              .from(few)
+              .where(eq(child.table[own], few.value))
+          : db.with(few).update(child.table).set(set(child.table)).where(among)
       return returning(builder, child.table)
     }
   }
@@ -847,7 +902,7 @@ const raw: FormOf = (chance) => {
 /** Puts rows back, so that there are always some. */
 const restore: FormOf = (chance) => {
   const subject = chance.of(
-    subjects.filter((subject) => subject !== openFilmsSubject && subject !== auditSubject)
+    subjects.filter((subject) => !isView(subject) && subject !== auditSubject && subject !== notesSubject)
   )
   const rows = Array.from({ length: 4 }, () => drawRow(chance, subject))
   return {
@@ -877,7 +932,9 @@ const forms: ReadonlyArray<FormOf> = [
   update,
   update,
   renumber,
-  countViews,
+  countUp,
+  countUp,
+  writingCondition,
   moveLinks,
   updateFrom,
   updateFrom,

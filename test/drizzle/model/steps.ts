@@ -3,6 +3,7 @@
  * data, so that one that goes wrong can be told, made smaller, and run again.
  */
 import { type Chance, makeChance } from "../../checker/chance.ts"
+import { type Drawn, draw } from "./statements.ts"
 
 /** One call of `Db.mutate`, of one statement or of several. */
 export interface Write {
@@ -34,14 +35,19 @@ export type Step = Write | Transaction
 export const sizeOf = (step: Step): number =>
   step.does === "write" ? step.statements.length : step.parts.reduce((sum, { step }) => sum + sizeOf(step), 0)
 
-/** Draws a step. */
-export const drawStep = (chance: Chance): Step => {
-  const kind = chance.below(20)
-  if (kind === 0) return { does: "write", statements: [number(chance), number(chance)] }
-  return kind < 4 ? drawTransaction(chance, 1) : { does: "write", statements: [number(chance)] }
+interface StepChance extends Chance {
+  /** A statement. */
+  readonly statement: () => number
 }
 
-const drawTransaction = (chance: Chance, depth: number): Transaction => ({
+/** Draws a step. */
+const drawStep = (chance: StepChance): Step => {
+  const kind = chance.below(20)
+  if (kind === 0) return { does: "write", statements: [chance.statement(), chance.statement()] }
+  return kind < 4 ? drawTransaction(chance, 1) : { does: "write", statements: [chance.statement()] }
+}
+
+const drawTransaction = (chance: StepChance, depth: number): Transaction => ({
   does: "transaction",
   parts: Array.from({ length: 1 + chance.below(3) }, () => ({
     step:
@@ -49,7 +55,8 @@ const drawTransaction = (chance: Chance, depth: number): Transaction => ({
         ? drawTransaction(chance, depth + 1)
         : {
             does: "write",
-            statements: chance.below(8) === 0 ? [number(chance), number(chance)] : [number(chance)]
+            statements:
+              chance.below(8) === 0 ? [chance.statement(), chance.statement()] : [chance.statement()]
           },
     isCaught: chance.below(3) === 0,
     asks: chance.below(3) === 0
@@ -57,11 +64,18 @@ const drawTransaction = (chance: Chance, depth: number): Transaction => ({
   fails: chance.below(4) === 0
 })
 
-const number = (chance: Chance): number => chance.below(2 ** 31)
-
-/** The steps of a history. */
-export const drawSteps = (seed: number, statements: number): ReadonlyArray<Step> => {
-  const chance = makeChance(Math.imul(seed, 0x85ebca6b) + 1)
+/** The steps of a history, without some statements. */
+export const drawSteps = (
+  seed: number,
+  statements: number,
+  isLeftOut: (drawn: Drawn) => boolean = () => false
+): ReadonlyArray<Step> => {
+  const { below, of } = makeChance(Math.imul(seed, 0x85ebca6b) + 1)
+  const statement = (): number => {
+    const drawn = below(2 ** 31)
+    return isLeftOut(draw(drawn)) ? statement() : drawn
+  }
+  const chance = { below, of, statement }
   const steps: Array<Step> = []
   for (let drawn = 0; drawn < statements; drawn += sizeOf(steps.at(-1)!)) steps.push(drawStep(chance))
   return steps

@@ -1,0 +1,68 @@
+/** A short run of the model check of writes, and whether it finds what it is there for. `npm run checker:writes` is longer. */
+import { assert, describe, inject, it } from "@effect/vitest"
+import { check, type Findings } from "./check.ts"
+import { sabotages } from "./sabotage.ts"
+import { inProcess, onServer, type Server } from "./servers.ts"
+
+const isFull = inject("isFull")
+const timeout = isFull ? 3_600_000 : 120_000
+const seed = Date.now() % 1_000_000
+
+const servers = [
+  { name: "PGlite", open: inProcess },
+  { name: "Postgres 18", open: () => onServer(inject("postgres18")) },
+  { name: "Postgres 15", open: () => onServer(inject("postgres15")) }
+]
+
+const using = async (open: () => Promise<Server>, run: (server: Server) => Promise<Findings>) => {
+  const server = await open()
+  try {
+    return await run(server)
+  } finally {
+    await server.stop()
+  }
+}
+
+const told = ({ failures }: Findings): string =>
+  failures
+    .map(({ kind, history, story, seed }) => [`${kind}, seed ${seed}`, ...history, story].join("\n"))
+    .join("\n\n")
+
+describe("the model check of writes", () => {
+  for (const { name, open } of servers) {
+    it(
+      `finds no stale answer, and no answer or row unlike plain Drizzle's, on ${name}`,
+      async () => {
+        const findings = await using(open, (server) =>
+          check({ server, statements: isFull ? 20_000 : 300, seed })
+        )
+        assert.strictEqual(told(findings), "", `seed ${seed}`)
+        const { tally } = findings
+        assert.isAbove(tally.committed, 50)
+        assert.isAbove(tally.rolledBack, 10)
+        assert.isAbove(tally.refused["23505"] ?? 0, 0)
+        assert.isAbove(tally.hits, 10_000)
+        assert.isAbove(tally.needed, 100)
+      },
+      timeout
+    )
+  }
+
+  for (const [name, sabotage] of Object.entries(sabotages)) {
+    it(
+      `catches that ${sabotage.is}`,
+      async () => {
+        const { failures, tally } = await using(
+          () => onServer(inject("postgres18")),
+          (server) => check({ server, statements: 2000, seed, sabotage, attempts: 0 })
+        )
+        assert.deepStrictEqual(
+          failures.map(({ kind }) => kind),
+          ["stale answer"],
+          `${name}, seed ${seed}, after ${tally.statements} statements`
+        )
+      },
+      timeout
+    )
+  }
+})
