@@ -23,6 +23,8 @@ export interface Started<A> {
 export interface Connection {
   /** The version of the server: 180004 is 18.4. */
   readonly serverVersion: number
+  /** Whether a transaction may be opened by what is sent with `db`: nobody else can get into it. */
+  readonly isOwn: boolean
   /** Runs on this connection, inside its transaction when one is open. */
   readonly db: AnyDatabase
   /** True once the connection, or the transaction with it, is known to be lost: nothing can be sent any more. */

@@ -210,7 +210,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Se
   ): Effect.fn.Return<Finished<any, DbError>, DbError> {
     const planned = yield* plan(catalog, connection, statement, { tables: options.tables, rowLimit })
     const { run, atMost, isDefinition } = planned
-    if (planned.needsTransaction) {
+    if (planned.needsTransaction && !connection.isOwn) {
       return yield* transact(connection, "", (level) =>
         inLevel(level, () =>
           Effect.map(noting(level, writeIn(level, statement, options, attribution, restore)), (answer) =>
@@ -220,7 +220,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Se
       )
     }
     const { exit, interruption } = yield* settle(
-      () => connection.start(run, isPreparable(statement, undefined)),
+      () => connection.start(() => run("alone"), isPreparable(statement, undefined)),
       restore
     )
     if (isDefinition) tablesChanged()
@@ -248,7 +248,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Se
   ): Effect.fn.Return<any, DbError> {
     const planned = yield* plan(catalog, level.connection, statement, { tables: options.tables, rowLimit })
     const { exit, interruption } = yield* settle(
-      () => level.connection.start(planned.run, isPreparable(statement, level)),
+      () => level.connection.start(() => planned.run("inside"), isPreparable(statement, level)),
       restore
     )
     if (planned.isDefinition) level.definesTables.now = true

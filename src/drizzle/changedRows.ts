@@ -11,7 +11,7 @@
  *
  * What foreign keys and triggers change in other tables is told by table (`effects.ts`).
  */
-import { is, type SQLWrapper, type SQL } from "drizzle-orm"
+import { is, type SQL, type SQLWrapper, sql } from "drizzle-orm"
 import type { PgTable } from "drizzle-orm/pg-core"
 import { PgRaw } from "drizzle-orm/pg-core/query-builders/raw"
 import * as Effect from "effect/Effect"
@@ -50,7 +50,8 @@ export interface Written {
 
 /** A statement ready to run. */
 export interface Plan {
-  readonly run: () => PromiseLike<Written>
+  /** Runs it, `alone` in a transaction of its own if it needs one, or else in the one that is open. */
+  readonly run: (where: "alone" | "inside") => PromiseLike<Written>
   /** What it could invalidate at most: for when its outcome is not known. */
   readonly atMost: ReadonlyArray<string>
   /** The tables that it names, as they are called in tags. */
@@ -131,13 +132,18 @@ export const plan = (
     return {
       ...common,
       needsTransaction: cascades !== undefined,
-      run: async () => {
-        // All are sent in this step, one after the other; a failure is that of the first that failed.
+      run: async (where) => {
+        const isAlone = where === "alone" && cascades !== undefined
+        // All are sent in this step, one after the other: they take the time of one. A failure is that of the first that
+        // failed; what comes after it does nothing, and COMMIT rolls back.
+        const begun = isAlone ? [ask(builder, sql`begin`)] : []
         const questions = (cascades?.questions ?? []).map((question) =>
           ask(builder, "query" in question ? question.query : question)
         )
         const statementItself = runWith(builder, additions)
-        const answers = await inOrder(questions, statementItself)
+        const ended = isAlone ? [ask(builder, sql`commit`)] : []
+        await inOrder([...begun, ...questions, statementItself, ...ended])
+        const answers = await Promise.all(questions)
         const { answer, rows, count } = await statementItself
         if (count === 0) return { answer, ids: alwaysBeside(info!, beside), byTable: undefined }
         if (count > options.rowLimit) {
@@ -209,14 +215,10 @@ const planText = (
   })
 
 /** Waits for all of them, also when one fails, and then fails as the first one did. */
-const inOrder = async <A>(
-  questions: ReadonlyArray<Promise<A>>,
-  last: Promise<unknown>
-): Promise<ReadonlyArray<A>> => {
-  const settled = await Promise.allSettled<unknown>([...questions, last])
+const inOrder = async (all: ReadonlyArray<Promise<unknown>>): Promise<void> => {
+  const settled = await Promise.allSettled(all)
   const failed = settled.find((outcome) => outcome.status === "rejected")
   if (failed !== undefined) throw failed.reason
-  return Promise.all(questions)
 }
 
 /** Names of a table and of all that changes with it. */

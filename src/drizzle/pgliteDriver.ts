@@ -71,6 +71,7 @@ interface Open {
 class RollBack extends Error {}
 
 class PgliteConnection implements Connection {
+  readonly isOwn = false
   readonly db: AnyDatabase
   readonly serverVersion: number
   readonly #client: PGlite

@@ -141,6 +141,7 @@ interface Retried {
 }
 
 class PostgresConnection implements Connection {
+  readonly isOwn = true
   readonly db: AnyDatabase
   readonly serverVersion: number
   readonly close: Effect.Effect<void>

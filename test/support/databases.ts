@@ -1,7 +1,7 @@
 /** The databases that the tests of `cacheme/drizzle` run on, each with a cache whose invalidations are noted. */
 import { PGlite } from "@electric-sql/pglite"
 import { Effect, Layer } from "effect"
-import { inject } from "vitest"
+import { beforeAll, inject } from "vitest"
 import { Db } from "../../src/drizzle/index.ts"
 import { Cacheme, MemoryStore } from "../../src/index.ts"
 import type { Request } from "../../src/Invalidation.ts"
@@ -43,6 +43,9 @@ export const NotingCache = Layer.effect(
 ).pipe(Layer.provide(Cacheme.layer()), Layer.provide(MemoryStore.layer()), Layer.orDie)
 
 let pglite: Promise<PGlite> | undefined
+
+// Not within a test's own time: on a busy machine it can take a while.
+beforeAll(() => (pglite ??= PGlite.create()))
 
 const inProcess = Effect.promise(async (): Promise<TestDatabase> => {
   const client = await (pglite ??= PGlite.create())

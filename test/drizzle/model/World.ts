@@ -233,7 +233,7 @@ export class World {
           : Db.mutate((db) => drawn.map(({ build }) => build(db)), { tables })
       return Effect.flatMap(Effect.exit(write), (exit) => {
         if (Exit.isFailure(exit)) return Effect.fail(givenUp(trace, end(exit)))
-        const answers = exit.value
+        const answers = this.#sabotage?.answer?.(exit.value) ?? exit.value
         trace.push(
           drawn.length === 1
             ? written(answers)

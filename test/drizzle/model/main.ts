@@ -140,7 +140,7 @@ const tellSabotage = async (
   const sabotage = sabotageOf(name)
   const { failures, tally } = await check({ server, statements, seed, sabotage })
   const [failure] = failures
-  const isCaught = failure?.kind === "stale answer"
+  const isCaught = failure?.kind === (sabotage.caughtAs ?? "stale answer")
   console.log(
     `${server.name}: ${isCaught ? "caught    " : "NOT CAUGHT"} after ${tally.statements} statements: ${name}, ${sabotage.is}`
   )

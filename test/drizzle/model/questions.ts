@@ -55,13 +55,13 @@ const called = ({ valueTags, ...kind }: Kind, key: object): Question => ({
 const ids = (limit: number): ReadonlyArray<number> => Array.from({ length: limit }, (_, i) => i + 1)
 const orNull = <A>(these: ReadonlyArray<A>): ReadonlyArray<A | null> => [...these, null]
 
-/** Equality as the server has it. */
-const isEqual = (column: Column, a: unknown, b: unknown): boolean => {
+/** A value by which the server's equality is that of texts. */
+const comparable = (column: Column, value: unknown): unknown => {
+  if (typeof value !== "string") return value
   const type = column.getSQLType()
-  if (a === null || b === null) return a === b
-  if (type === "numeric") return Number(a) === Number(b)
-  if (type.startsWith("char")) return String(a).trimEnd() === String(b).trimEnd()
-  return type === "uuid" ? String(a).toLowerCase() === String(b).toLowerCase() : a === b
+  if (type === "numeric") return Number(value)
+  if (type.startsWith("char")) return value.trimEnd()
+  return type === "uuid" ? value.toLowerCase() : value
 }
 
 /** The rows of a table with these values. */
@@ -95,7 +95,10 @@ const rowsWith = (
       expect: (data) =>
         data[name]
           .filter((row) =>
-            Object.entries(key).every(([property, value]) => isEqual(columns[property], row[property], value))
+            Object.entries(key).every(
+              ([property, value]) =>
+                comparable(columns[property], row[property]) === comparable(columns[property], value)
+            )
           )
           .map((row) => fields.map((field) => row[field]))
     },

@@ -1,11 +1,12 @@
 /**
- * Invalidations, told wrong on purpose: what the model check must catch. Each takes away some of the tags that a write
- * has told, as a mistake in telling them would.
+ * Writes, told wrong on purpose: what the model check must catch. Most take away some of the tags that a write has told,
+ * as a mistake in telling them would.
  */
 import { find, tableIds } from "../../../src/drizzle/Model.ts"
 import { changedIds, tableName } from "../../../src/drizzle/modelTags.ts"
 import { getTableConfig } from "drizzle-orm/pg-core"
 import { columnsOf, type Data, keyOf, type Row, tableNames, tables } from "./copy.ts"
+import type { Kind } from "./World.ts"
 
 /** What a write was, and what it has changed. */
 export interface Told {
@@ -21,6 +22,10 @@ export interface Sabotage {
   readonly is: string
   /** True for a tag that is told all the same. */
   readonly keeps: (tag: string, told: Told) => boolean
+  /** Spoils what a write answers. */
+  readonly answer?: ((answer: unknown) => unknown) | undefined
+  /** How it is caught; default by a stale answer. */
+  readonly caughtAs?: Kind | undefined
 }
 
 /** The table of a tag, without its group of volatile columns. */
@@ -88,6 +93,13 @@ export const sabotages = {
   nothing: {
     is: "nothing is told",
     keeps: () => false
+  },
+  "another answer": {
+    is: "a write answers a field that was not asked for",
+    keeps: () => true,
+    answer: (answer) =>
+      Array.isArray(answer) ? answer.map((row: object) => ({ ...row, added: true })) : answer,
+    caughtAs: "unlike plain Drizzle"
   }
 } satisfies Record<string, Sabotage>
 

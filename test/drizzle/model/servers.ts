@@ -36,7 +36,7 @@ export const inProcess = async (): Promise<Server> => {
     run: (text) => client.exec(text),
     twin: {
       db: drizzlePglite(twin),
-      run: async (text) => (await twin.exec(text)).at(-1)!.rows as Array<Record<string, unknown>>
+      run: async (text) => (await twin.exec(text)).at(-1)!.rows
     },
     stop: async () => {
       await Promise.all(clients.map((client) => client.close()))

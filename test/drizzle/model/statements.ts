@@ -537,7 +537,7 @@ const insert: FormOf = (chance) => {
   return {
     ...named(subject, kind === "" ? "insert" : kind === "nothing" ? "insert, do nothing" : "upsert"),
     build: (db) => {
-      const builder = db.insert(subject.table).values(rows as never)
+      const builder = db.insert(subject.table).values(rows)
       return returning(conflict === undefined ? builder : conflict(builder), subject.table)
     }
   }
@@ -907,11 +907,7 @@ const restore: FormOf = (chance) => {
   const rows = Array.from({ length: 4 }, () => drawRow(chance, subject))
   return {
     ...named(subject, "insert, do nothing"),
-    build: (db) =>
-      db
-        .insert(subject.table)
-        .values(rows as never)
-        .onConflictDoNothing()
+    build: (db) => db.insert(subject.table).values(rows).onConflictDoNothing()
   }
 }
 

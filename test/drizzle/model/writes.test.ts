@@ -1,7 +1,7 @@
 /** A short run of the model check of writes, and whether it finds what it is there for. `npm run checker:writes` is longer. */
 import { assert, describe, inject, it } from "@effect/vitest"
 import { check, type Findings } from "./check.ts"
-import { sabotages } from "./sabotage.ts"
+import { type Sabotage, sabotages } from "./sabotage.ts"
 import { inProcess, onServer, type Server } from "./servers.ts"
 
 const isFull = inject("isFull")
@@ -48,7 +48,8 @@ describe("the model check of writes", () => {
     )
   }
 
-  for (const [name, sabotage] of Object.entries(sabotages)) {
+  const all: ReadonlyArray<readonly [string, Sabotage]> = Object.entries(sabotages)
+  for (const [name, sabotage] of all) {
     it(
       `catches that ${sabotage.is}`,
       async () => {
@@ -58,7 +59,7 @@ describe("the model check of writes", () => {
         )
         assert.deepStrictEqual(
           failures.map(({ kind }) => kind),
-          ["stale answer"],
+          [sabotage.caughtAs ?? "stale answer"],
           `${name}, seed ${seed}, after ${tally.statements} statements`
         )
       },
