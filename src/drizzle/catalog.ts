@@ -24,7 +24,7 @@ interface ServerColumn {
 }
 
 /** What makes a trigger fire. */
-export type Event = "insert" | "update" | "delete"
+export type Event = "insert" | "update" | "delete" | "truncate"
 
 /** A trigger that is not the server's own. */
 export interface Trigger {
@@ -184,11 +184,13 @@ const named = (parts: NameParts): Named => ({
 const actions: Readonly<Record<string, Action>> = { c: "cascade", n: "set null", d: "set default" }
 
 /** The bits of a trigger's type, as the server keeps them. */
-const bits = { row: 1, before: 2, insert: 4, delete: 8, update: 16 } as const
+const bits = { row: 1, before: 2, insert: 4, delete: 8, update: 16, truncate: 32 } as const
 
 const readTrigger = ([name, type, text, isRead]: readonly [string, number, string, boolean]): Trigger => ({
   name,
-  events: new Set((["insert", "update", "delete"] as const).filter((event) => (type & bits[event]) !== 0)),
+  events: new Set(
+    (["insert", "update", "delete", "truncate"] as const).filter((event) => (type & bits[event]) !== 0)
+  ),
   changesRow: (type & bits.before) !== 0 && (type & bits.row) !== 0,
   writes: isRead ? writesOf(text).tables : [],
   isOpaque: !isRead || /\bexecute\b/i.test(text)

@@ -24,7 +24,6 @@ import {
   columnsOf,
   type Dialect,
   isUpsert,
-  nameOf,
   refOf,
   runWith,
   type Statement,
@@ -83,10 +82,12 @@ export const plan = (
     const ref = refOf(builder.config.table)
     const table = Model.tableName(ref.schema, ref.name)
     const info = yield* catalog.describe(connection, ref)
-    const besides = new Set((options.tables ?? []).map(nameOf))
+    // What changes whatever this statement itself changes, and what changes with its rows.
+    const always = new Set<string>()
+    const besides = new Set<string>()
     const inCommonTables = commonTableWrites(builder)
-    for (const written of inCommonTables) {
-      for (const name of yield* reachOf(catalog, connection, written, anything)) besides.add(name)
+    for (const written of [...inCommonTables, ...(options.tables ?? []).map(refOf)]) {
+      for (const name of yield* reachOf(catalog, connection, written, anything)) always.add(name)
     }
     const changed = info && changedColumns(info, assignedColumns(builder))
     const model = Model.find(table)
@@ -97,22 +98,25 @@ export const plan = (
         : yield* cascadesOf(catalog, connection, builder, info, options.rowLimit)
     if (info !== undefined) {
       const occurrence = { events: eventsOf(builder), assigned: changed }
+      // Triggers for a whole statement fire also when no row was changed.
+      const those = info.triggers.some(({ writes }) => writes.length > 0) ? always : besides
       for (const name of yield* effectsOf(catalog, connection, info, occurrence, cascades?.told))
-        besides.add(name)
+        those.add(name)
       for (const name of info.relatives) if (name !== table) besides.add(name)
     }
     const groups = changedGroups(builder, model, changed)
-    const beside = tableIds(besides)
+    const [beside, alwaysBeside] = [tableIds(besides), tableIds(always)]
     const atMost = [
       ...new Set([
         ...toTell(groups).flatMap((group) => tableIdsOf(table, group)),
         ...beside,
+        ...alwaysBeside,
         ...tableIds(cascades?.tables ?? [])
       ])
     ]
     const images =
       obstacle ??
-      (besides.has(table) || cascades?.tables.has(table) === true
+      ([always, besides, cascades?.tables].some((names) => names?.has(table))
         ? "it, or what it sets off, writes the table once more"
         : imagesOf(builder, connection, info!, model!, groups))
     const byTable = (reason: string, answer: unknown): Written => ({ answer, ids: atMost, byTable: reason })
@@ -145,7 +149,7 @@ export const plan = (
         await inOrder([...begun, ...questions, statementItself, ...ended])
         const answers = await Promise.all(questions)
         const { answer, rows, count } = await statementItself
-        if (count === 0) return { answer, ids: alwaysBeside(info!, beside), byTable: undefined }
+        if (count === 0) return { answer, ids: alwaysBeside, byTable: undefined }
         if (count > options.rowLimit) {
           return byTable(`it changed ${count} rows, which is more than ${options.rowLimit}`, answer)
         }
@@ -154,7 +158,7 @@ export const plan = (
           if (!addIds(ids, images, model!, row))
             return byTable("a row was changed whose old values were not told", answer)
         }
-        const effects = ids.size > 0 ? beside : alwaysBeside(info!, beside)
+        const effects = ids.size > 0 ? [...beside, ...alwaysBeside] : alwaysBeside
         const along =
           cascades === undefined
             ? []
@@ -246,10 +250,6 @@ const commonTableWrites = (builder: Builder): ReadonlyArray<TableRef> =>
 
 const eventsOf = (builder: Builder): ReadonlySet<Event> =>
   new Set(isUpsert(builder) ? ["insert", "update"] : [builder.kind])
-
-/** Triggers for a whole statement fire also when no row was changed. */
-const alwaysBeside = ({ triggers }: TableInfo, beside: ReadonlyArray<string>): ReadonlyArray<string> =>
-  triggers.some(({ writes }) => writes.length > 0) ? beside : []
 
 // --------------------------------------------------------------------------------------------------------- by row
 

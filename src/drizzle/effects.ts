@@ -22,7 +22,7 @@ export interface Occurrence {
 
 /** Anything may happen. */
 export const anything: Occurrence = {
-  events: new Set(["insert", "update", "delete"]),
+  events: new Set(["insert", "update", "delete", "truncate"]),
   assigned: undefined
 }
 

@@ -7,6 +7,7 @@ import { Cacheme, Node } from "../../src/index.ts"
 import { databases, NotingCache, on, tagsPublished } from "../support/databases.ts"
 
 const films = pgTable("films", { id: integer().primaryKey(), title: text() })
+const journal = pgTable("journal", { what: text() })
 const Films = Model.make(films)
 
 const setUp = `
@@ -78,6 +79,35 @@ for (const database of databases) {
        create trigger t after update on films for each statement execute function f()`,
       (db) => db.update(films).set({ title: "x" }).where(eq(films.id, 99)),
       table("journal")
+    )
+    writes(
+      "a trigger's on TRUNCATE",
+      `create function f() returns trigger language plpgsql as $$ begin delete from journal; return null; end $$;
+       create trigger t after truncate on films for each statement execute function f()`,
+      (db) => db.execute(sql`truncate films`),
+      table("films"),
+      table("journal")
+    )
+    writes(
+      "a common table expression's, though the statement itself changes no row",
+      "insert into seen values (1); create table crowds (id int primary key); alter table seen add foreign key (film) references films on delete cascade",
+      (db) => {
+        const gone = db.$with("gone").as(db.delete(films).where(eq(films.id, 1)).returning())
+        return db.with(gone).update(journal).set({ what: "x" }).where(eq(journal.what, "none"))
+      },
+      table("films"),
+      table("seen"),
+      table("journal")
+    )
+    it.effect("tables that are named, though no row was changed", () =>
+      on(database, setUp, () =>
+        Effect.gen(function* () {
+          yield* Db.mutate((db) => db.update(films).set({ title: "" }).where(eq(films.id, 99)), {
+            tables: [journal]
+          })
+          assert.deepStrictEqual(tagsPublished(), table("journal"))
+        })
+      )
     )
     writes(
       "TRUNCATE … CASCADE: all that refers to the table, whatever its foreign keys do",

@@ -202,7 +202,7 @@ export class World {
         this.#note("told though rolled back", JSON.stringify(this.#told.flatMap(({ tags }) => tags)))
       }
       const lookedUp = yield* this.#askAll(after, "after it")
-      if (isKept) this.#countPrecision(before, after, lookedUp)
+      if (isKept) this.#countPrecision(step, before, after, lookedUp)
       this.#known = after
     })
   }
@@ -369,28 +369,53 @@ export class World {
     }
     if (!isKept || step.does !== "write" || step.statements.length > 1) return
     const { form, targets } = draw(step.statements[0]!)
-    const formTally = (this.#tally.forms[form] ??= { nothing: 0, byRow: 0, byTable: 0, others: 0 })
-    const tags = this.#told.flatMap((request) => request.tags)
+    const formTally = (this.#tally.forms[form] ??= {
+      nothing: 0,
+      byRow: 0,
+      byTable: 0,
+      others: 0,
+      needless: 0
+    })
     const own = targets.map((target) => partsOf[target] ?? target)
-    const tables = (ending: string) =>
-      tags.filter((tag) => tag.endsWith(ending)).map((tag) => tag.slice(1).replace(/(~[^:]*)?:.$/, ""))
-    const unknown = tables(":?")
-    if (tags.length === 0) formTally.nothing++
+    const unknown = this.#toldByTable
+    if (this.#told.length === 0) formTally.nothing++
     else formTally[unknown.some((table) => own.includes(table)) ? "byTable" : "byRow"]++
-    if (unknown.some((table) => !own.includes(table) && !targets.includes(table))) formTally.others++
+    if (unknown.some((table) => !own.includes(table))) formTally.others++
   }
 
-  #countPrecision(before: Known, after: Known, lookedUp: ReadonlySet<string>): void {
+  /** The tables of which it was told that rows changed which nobody can name. */
+  get #toldByTable(): ReadonlyArray<string> {
+    return this.#told
+      .flatMap(({ tags }) => tags)
+      .filter((tag) => tag.endsWith(":?"))
+      .map((tag) => tag.slice(1).replace(/(~[^:]*)?:.$/, ""))
+      .filter((table) => !isPart(table))
+  }
+
+  #countPrecision(step: Step, before: Known, after: Known, lookedUp: ReadonlySet<string>): void {
     const changed = new Set(tableNames.filter((name) => before.texts[name] !== after.texts[name]))
-    for (const { name, reads } of questions) {
-      if (lookedUp.has(name)) {
-        this.#tally.invalidated++
-        if (before.answers.get(name) !== after.answers.get(name)) this.#tally.needed++
-      }
-      if (reads.some((table) => changed.has(table))) this.#tally.invalidatedByTable++
+    const [invalidated, needed, byTable] = [
+      questions.filter(({ name }) => lookedUp.has(name)),
+      questions.filter(
+        ({ name }) => lookedUp.has(name) && before.answers.get(name) !== after.answers.get(name)
+      ),
+      questions.filter(({ reads }) => reads.some((table) => changed.has(table)))
+    ].map(({ length }) => length) as [number, number, number]
+    for (const precision of [
+      this.#tally.all,
+      ...(this.#toldByTable.length === 0 ? [this.#tally.byRow] : [])
+    ]) {
+      precision.steps++
+      precision.invalidated += invalidated
+      precision.needed += needed
+      precision.byTable += byTable
     }
+    if (step.does === "write" && step.statements.length === 1)
+      this.#tally.forms[draw(step.statements[0]!).form]!.needless += invalidated - needed
   }
 }
+
+const isPart = (table: string): boolean => /^payments_|^open_films$|^teams$/.test(table)
 
 /** Tables that are written by another name. */
 const partsOf: Readonly<Record<string, string>> = { open_films: "films", payments_late: "payments" }

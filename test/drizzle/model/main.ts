@@ -19,6 +19,7 @@ import { parseArgs } from "node:util"
 import { check, type Findings } from "./check.ts"
 import type { Failure } from "./minimal.ts"
 import { sabotageOf, sabotages } from "./sabotage.ts"
+import type { Precision } from "./tally.ts"
 import { type Server, servers, start } from "./servers.ts"
 
 const { values } = parseArgs({
@@ -107,18 +108,22 @@ const tell = (name: string, { tally, seconds, failures }: Findings): void => {
   console.log(
     `  answers     ${reads} compared, ${hits} from the cache, ${failures.filter(({ kind }) => kind === "stale answer").length} stale`
   )
-  const { invalidated, needed, invalidatedByTable } = tally
-  const needless = (all: number) =>
-    `${all} entries, ${all - needed} without need (${percent(all - needed, all)})`
-  console.log(`  invalidated ${needless(invalidated)}`)
-  console.log(`  by table it would have been ${needless(invalidatedByTable)}`)
+  tellPrecision("invalidated", tally.all)
+  tellPrecision("of which by row", tally.byRow)
   const table = new Table({
-    head: ["form", "by row", "by table", "nothing changed", "other tables by table"]
+    head: ["form", "by row", "by table", "nothing changed", "other tables by table", "without need"]
   })
   for (const [form, told] of Object.entries(tally.forms).toSorted(([a], [b]) => (a < b ? -1 : 1)))
-    table.push([form, told.byRow, told.byTable, told.nothing, told.others])
+    table.push([form, told.byRow, told.byTable, told.nothing, told.others, told.needless])
   console.log(table.toString())
   for (const failure of failures) tellFailure(failure)
+}
+
+const tellPrecision = (what: string, { steps, invalidated, needed, byTable }: Precision): void => {
+  const needless = (all: number) =>
+    `${all} entries, ${all - needed} of them without need (${percent(all - needed, all)})`
+  console.log(`  ${what}: in ${steps} steps ${needless(invalidated)}`)
+  console.log(`    if every table that changed had ended all that reads it: ${needless(byTable)}`)
 }
 
 const percent = (part: number, whole: number): string =>

@@ -349,7 +349,8 @@ const drawSimple = (chance: Chance, subject: Subject): Condition => {
   const properties = Object.keys(subject.values)
   const property = chance.of(properties)
   const [a, b, c] = [0, 1, 2].map(() => drawValue(chance, subject, property))
-  const other = chance.of(properties)
+  const typeOf = (property: string): string => subject.table[property].getSQLType()
+  const other = chance.of(properties.filter((other) => typeOf(other) === typeOf(property)))
   const kind = chance.below(11)
   return (_, table) => {
     const column: Column = table[property]
@@ -378,7 +379,7 @@ const drawSimple = (chance: Chance, subject: Subject): Condition => {
           ? like(column, `${String(a).slice(0, 1)}%`)
           : eq(column, a)
       case 8:
-        return sql`${column} is not distinct from ${table[other]}::text::${sql.raw(column.getSQLType())}`
+        return sql`${column} is not distinct from ${table[other]}`
       default:
         return compare(column, a)
     }

@@ -11,14 +11,22 @@ export interface Tally {
   /** Answers that were compared, and those of them that came from the cache. */
   reads: number
   hits: number
-  /** Of the steps that committed something: entries that were invalidated. */
+  /** Of the steps that committed something. */
+  readonly all: Precision
+  /** Of those in which all changed rows were told by row. */
+  readonly byRow: Precision
+  /** How the statements that ran by themselves were told, by form. */
+  readonly forms: Record<string, FormTally>
+}
+
+/** How many entries were invalidated. */
+export interface Precision {
+  steps: number
   invalidated: number
   /** Those of them whose answer had changed. */
   needed: number
-  /** The same, if each table that has really changed had ended all that reads it. */
-  invalidatedByTable: number
-  /** How the statements that ran by themselves were told, by form. */
-  readonly forms: Record<string, FormTally>
+  /** What each table that has really changed would have invalidated, had it ended all that reads it. */
+  byTable: number
 }
 
 /** How the statements of one form were told. */
@@ -29,6 +37,8 @@ export interface FormTally {
   byTable: number
   /** Of these, how many told other tables too: what follows from a statement is told by table. */
   others: number
+  /** Entries that were invalidated though their answer had not changed. */
+  needless: number
 }
 
 /** Nothing, so far. */
@@ -40,8 +50,9 @@ export const noTally = (): Tally => ({
   refused: {},
   reads: 0,
   hits: 0,
-  invalidated: 0,
-  needed: 0,
-  invalidatedByTable: 0,
+  all: noPrecision(),
+  byRow: noPrecision(),
   forms: {}
 })
+
+const noPrecision = (): Precision => ({ steps: 0, invalidated: 0, needed: 0, byTable: 0 })

@@ -42,7 +42,7 @@ describe("the model check of writes", () => {
         assert.isAbove(tally.rolledBack, 10)
         assert.isAbove(tally.refused["23505"] ?? 0, 0)
         assert.isAbove(tally.hits, 10_000)
-        assert.isAbove(tally.needed, 100)
+        assert.isAbove(tally.all.needed, 100)
       },
       timeout
     )
