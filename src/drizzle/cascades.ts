@@ -147,7 +147,11 @@ const childOf = (
     const names = new Set(reference.columns)
     const isDeclared = (columns: ReadonlyArray<Model.KeyColumn>) =>
       columns.length === names.size && columns.every(({ column }) => names.has(nameOf(column)))
-    if (model === undefined || reference.onDelete === "set default" || !model.keys.some(isDeclared))
+    if (
+      model === undefined ||
+      reference.onDelete === "set default" ||
+      ![model.primaryKey, ...model.keys].some(isDeclared)
+    )
       return undefined
     const info = yield* catalog.describe(connection, reference.table)
     if (info === undefined || !info.isLockable) return undefined
