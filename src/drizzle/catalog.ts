@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import { type Connection, rowsOf, settle } from "./Connection.ts"
 import { type DbError, fromDriver } from "./DbError.ts"
 import { tableName } from "./Model.ts"
-import { type TableRef, writesOf } from "./statementTables.ts"
+import { type Event, type TableRef, type TableWrite, writesOf } from "./statementTables.ts"
 
 /** A column, as the server knows it. */
 interface ServerColumn {
@@ -23,9 +23,6 @@ interface ServerColumn {
   readonly isGenerated: boolean
 }
 
-/** What makes a trigger fire. */
-export type Event = "insert" | "update" | "delete" | "truncate"
-
 /** A trigger that is not the server's own. */
 export interface Trigger {
   readonly name: string
@@ -33,7 +30,7 @@ export interface Trigger {
   /** True when it may change the row before it is written. */
   readonly changesRow: boolean
   /** What it, and the functions it may call, write by their text. */
-  readonly writes: ReadonlyArray<TableRef>
+  readonly writes: ReadonlyArray<TableWrite>
   /** True when more cannot be told: it runs text made at run time, or is of a language that is not read. */
   readonly isOpaque: boolean
 }

@@ -31,13 +31,13 @@ import {
   textOf
 } from "./builders.ts"
 import { cascadesOf, takenAlong } from "./cascades.ts"
-import type { Catalog, Event, TableInfo } from "./catalog.ts"
+import type { Catalog, TableInfo } from "./catalog.ts"
 import { type Connection, runNow } from "./Connection.ts"
 import { DbError, UnknownTables } from "./DbError.ts"
 import { anything, changedColumns, effectsOf, type Occurrence } from "./effects.ts"
 import * as Model from "./Model.ts"
 import { columnObstacle, type Groups, type Images, imagesOf, toTell } from "./rowImages.ts"
-import { type TableRef, writesOf } from "./statementTables.ts"
+import { type Event, type TableRef, type TableWrite, writesOf } from "./statementTables.ts"
 
 /** What a statement that has run answers, and the ids that it invalidates. */
 export interface Written {
@@ -86,8 +86,8 @@ export const plan = (
     const always = new Set<string>()
     const besides = new Set<string>()
     const inCommonTables = commonTableWrites(builder)
-    for (const written of [...inCommonTables, ...(options.tables ?? []).map(refOf)]) {
-      for (const name of yield* reachOf(catalog, connection, written, anything)) always.add(name)
+    for (const written of [...inCommonTables, ...named(options)]) {
+      for (const name of yield* reachOf(catalog, connection, written, written)) always.add(name)
     }
     const changed = info && changedColumns(info, assignedColumns(builder))
     const model = Model.find(table)
@@ -195,13 +195,13 @@ const planText = (
   Effect.gen(function* () {
     const text = textOf(dialectOf(connection), statement)
     const { tables, isDefinition, truncatesReferences } = writesOf(text)
-    const refs = [...tables, ...(options.tables ?? []).map(refOf)]
+    const refs = [...tables, ...named(options)]
     if (refs.length === 0 && !isDefinition) {
       return yield* new DbError({ reason: new UnknownTables({ statement: text.slice(0, 200) }) })
     }
     const names = new Set<string>()
     for (const ref of refs) {
-      const occurrence = { ...anything, truncatesReferences }
+      const occurrence = { ...ref, truncatesReferences }
       for (const name of yield* reachOf(catalog, connection, ref, occurrence)) names.add(name)
     }
     const ids = tableIds(names)
@@ -225,6 +225,10 @@ const inOrder = async (all: ReadonlyArray<Promise<unknown>>): Promise<void> => {
   if (failed !== undefined) throw failed.reason
 }
 
+/** Tables that the caller names: what happens to them is not told. */
+const named = ({ tables = [] }: PlanOptions): ReadonlyArray<TableWrite> =>
+  tables.map((table) => ({ ...refOf(table), ...anything }))
+
 /** Names of a table and of all that changes with it. */
 const reachOf = (catalog: Catalog, connection: Connection, ref: TableRef, occurrence: Occurrence) =>
   Effect.gen(function* () {
@@ -242,7 +246,7 @@ const tableIds = (names: Iterable<string>): ReadonlyArray<string> =>
   [...names].flatMap((name) => tableIdsOf(name, undefined))
 
 /** The tables that a builder's common table expressions write. */
-const commonTableWrites = (builder: Builder): ReadonlyArray<TableRef> =>
+const commonTableWrites = (builder: Builder): ReadonlyArray<TableWrite> =>
   (builder.config.withList ?? []).flatMap((common) => {
     const { sql } = (common as { readonly _: { readonly sql: SQLWrapper } })._
     return writesOf(builder.dialect.sqlToQuery(sql).sql).tables

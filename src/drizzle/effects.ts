@@ -6,10 +6,11 @@
  * what it returns, so their tables are followed through the server's catalog and told by table.
  */
 import * as Effect from "effect/Effect"
-import type { Catalog, Event, Named, Reference, TableInfo } from "./catalog.ts"
+import type { Catalog, Named, Reference, TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
 import type { DbError } from "./DbError.ts"
 import * as Model from "./Model.ts"
+import type { Event } from "./statementTables.ts"
 
 /** What happens to a table. */
 export interface Occurrence {
@@ -71,7 +72,7 @@ const consequencesOf = (
   const triggered = info.triggers
     .filter((trigger) => [...trigger.events].some((event) => events.has(event)))
     .flatMap(({ writes }) => writes)
-    .map((table): Consequence => ({ table, names: [], occurrence: anything }))
+    .map((table): Consequence => ({ table, names: [], occurrence: table }))
   const referring = info.references.flatMap((reference): ReadonlyArray<Consequence> => {
     if (except.has(reference)) return []
     const { table, names, columns, referenced, onDelete, onUpdate } = reference

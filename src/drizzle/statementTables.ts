@@ -13,9 +13,19 @@ export interface TableRef {
   readonly name: string
 }
 
+/** What happens to rows. */
+export type Event = "insert" | "update" | "delete" | "truncate"
+
+/** A table that is written, and how. */
+export interface TableWrite extends TableRef {
+  readonly events: ReadonlySet<Event>
+  /** The columns that an update assigns; `undefined` if it could be any. */
+  readonly assigned: ReadonlySet<string> | undefined
+}
+
 /** What a statement writes. */
 export interface Writes {
-  readonly tables: ReadonlyArray<TableRef>
+  readonly tables: ReadonlyArray<TableWrite>
   /** True when it changes tables themselves, and not only their rows. */
   readonly isDefinition: boolean
   /** True when tables that refer to these are emptied with them: TRUNCATE … CASCADE. */
@@ -25,69 +35,94 @@ export interface Writes {
 /** Tells what a statement writes by its text. */
 export const writesOf = (text: string): Writes => {
   const words = cut(text)
-  const tables: Array<TableRef> = []
+  const tables: Array<TableWrite> = []
   let isDefinition = false
   let at = 0
   const is = (word: string, i = at) => words[i]?.text === word && !words[i].isQuoted
+  const has = (word: string) => words.some(({ text, isQuoted }) => text === word && !isQuoted)
   const skip = (...optional: ReadonlyArray<string>) => {
     while (optional.some((word) => is(word))) at++
   }
-  const name = () => {
+  const name = (events: ReadonlyArray<Event>) => {
+    const written = { events: new Set(events), assigned: undefined }
     const first = words[at]
     if (first === undefined || !first.isName || (!first.isQuoted && reserved.has(first.text))) return false
     if (is(".", at + 1) && words[at + 2]?.isName) {
       // The last two parts: a database may come first.
       let end = at + 2
       while (is(".", end + 1) && words[end + 2]?.isName) end += 2
-      tables.push({ schema: words[end - 2]!.text, name: words[end]!.text })
+      tables.push({ ...written, schema: words[end - 2]!.text, name: words[end]!.text })
       at = end + 1
     } else {
-      tables.push({ schema: undefined, name: first.text })
+      tables.push({ ...written, schema: undefined, name: first.text })
       at++
     }
     return true
   }
-  const names = () => {
+  const names = (events: ReadonlyArray<Event>) => {
     do skip("only", "if", "exists", "concurrently")
-    while (name() && (skip("*"), is(",")) && ++at)
+    while (name(events) && (skip("*"), is(",")) && ++at)
   }
   while (at < words.length) {
     const before = words[at - 1]
     const follows = (...words: ReadonlyArray<string>) => before !== undefined && words.includes(before.text)
     if (is("into") && follows("insert", "merge")) {
+      // Whether an insert updates shows further on, where it is not looked at.
+      const isOnlyInsert = is("insert", at - 1) && !has("conflict")
       at++
       skip("only")
-      name()
+      name(isOnlyInsert ? ["insert"] : ["insert", "update", "delete"])
     } else if (is("from") && follows("delete")) {
       at++
       skip("only")
-      name()
+      name(["delete"])
     } else if (is("update") && !follows("for", "key", "on", "or", "before", "after", "of")) {
       at++
       skip("only")
-      name()
+      if (name(["update"])) tables.push({ ...tables.pop()!, assigned: assignedIn(words, at) })
     } else if (is("truncate") && !follows("or", "before", "after")) {
       at++
       skip("table")
-      names()
+      names(["truncate"])
     } else if (is("copy") && at === 0) {
       at++
-      name()
+      name(["insert"])
     } else if (is("table") && follows("alter", "drop")) {
       isDefinition = true
       at++
-      names()
+      names(all)
     } else if (is("view") && follows("materialized") && words[at - 2]?.text === "refresh") {
       at++
-      names()
+      names(all)
     } else at++
   }
-  const has = (word: string) => words.some(({ text, isQuoted }) => text === word && !isQuoted)
   return {
     tables,
     isDefinition: isDefinition || /^\s*(create|alter|drop)\b/i.test(text),
     truncatesReferences: has("truncate") && has("cascade")
   }
+}
+
+const all: ReadonlyArray<Event> = ["insert", "update", "delete", "truncate"]
+
+/** The columns that `[as alias] set a = …, b = …` assigns, from here on; `undefined` for what is not of that shape. */
+const assignedIn = (words: ReadonlyArray<Word>, from: number): ReadonlySet<string> | undefined => {
+  const set = words.findIndex(({ text, isQuoted }, i) => i >= from && text === "set" && !isQuoted)
+  if (set < 0 || set > from + 3) return undefined
+  const assigned = new Set<string>()
+  let depth = 0
+  for (let at = set; at < words.length; at++) {
+    const { text, isQuoted } = words[at]!
+    if (!isQuoted && (text === "(" || text === ")")) depth += text === "(" ? 1 : -1
+    if (depth < 0) break
+    if (depth > 0 || isQuoted) continue
+    if (/^(from|where|returning|;)$/.test(text)) break
+    if (at !== set && text !== ",") continue
+    const [column, sign] = [words[at + 1], words[at + 2]]
+    if (column?.isName !== true || sign?.text !== "=") return undefined
+    assigned.add(column.text)
+  }
+  return assigned
 }
 
 /** The functions that an expression calls, but for those that are known to do nothing else. */

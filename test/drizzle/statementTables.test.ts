@@ -57,4 +57,32 @@ describe("statementTables", () => {
       assert.isFalse(writesOf(text).isDefinition, text)
     }
   })
+
+  it("tells what happens to a table", () => {
+    const told = (text: string) =>
+      writesOf(text).tables.map(({ events, assigned }) => [
+        [...events].join(),
+        assigned && [...assigned].join()
+      ])
+    assert.deepStrictEqual(told("insert into books values (1)"), [["insert", undefined]])
+    assert.deepStrictEqual(told("insert into books values (1) on conflict do update set a = 1"), [
+      ["insert,update,delete", undefined]
+    ])
+    assert.deepStrictEqual(
+      told(
+        `update books as b set a = (select x from y where z = 1), "B" = b.c = 1, d = 'e = 1, f = 2' where g = 1`
+      ),
+      [["update", "a,B,d"]]
+    )
+    assert.deepStrictEqual(told("begin update books set a = new.a; new.b = 1; return new; end"), [
+      ["update", "a"]
+    ])
+    assert.deepStrictEqual(told("with x as (update books set a = 1) select 1, b = 2"), [["update", "a"]])
+    assert.deepStrictEqual(told("update books set (a, b) = (1, 2)"), [["update", undefined]])
+    assert.deepStrictEqual(told("delete from books"), [["delete", undefined]])
+    assert.deepStrictEqual(told("truncate books"), [["truncate", undefined]])
+    assert.deepStrictEqual(told("merge into books using a on true when matched then delete"), [
+      ["insert,update,delete", undefined]
+    ])
+  })
 })
