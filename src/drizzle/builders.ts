@@ -95,15 +95,13 @@ export const sourcesOf = ({ config }: Builder): ReadonlyArray<unknown> =>
   )
 
 /** A column, quoted, of the old row, the new one, or the statement's table. */
-export const columnOf = (of: string, column: string): SQL =>
-  sql`${sql.identifier(of)}.${sql.identifier(column)}`
+export const columnOf = (of: string, column: string): string => `${quoted(of)}.${quoted(column)}`
+
+export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
 /** Columns as text, in one value. */
-export const textArray = (of: string, columns: ReadonlyArray<string>): SQL =>
-  sql`jsonb_build_array(${sql.join(
-    columns.map((column) => sql`${columnOf(of, column)}::text`),
-    sql`, `
-  )})::text`
+export const textArray = (of: string, columns: ReadonlyArray<string>): string =>
+  `jsonb_build_array(${columns.map((column) => `${columnOf(of, column)}::text`).join(", ")})::text`
 
 /** The columns of a table object, by their names on the server. */
 export const columnsOf = ({ config, dialect }: Builder): ReadonlyMap<string, Column> =>
@@ -183,8 +181,8 @@ export const plainValue = (value: unknown): Param | undefined =>
 
 /** What is done to a statement before it runs. */
 export interface Additions {
-  /** Expressions that each changed row is to return too. */
-  readonly fields: Readonly<Record<string, SQL>>
+  /** Expressions that each changed row is to return too, as SQL: a builder of each would cost more than all the rest. */
+  readonly fields: Readonly<Record<string, string>>
   /** A common table expression in front. */
   readonly before?: { readonly name: string; readonly query: SQL } | undefined
   /** A condition for the rows to be changed. */
@@ -222,9 +220,7 @@ export const runWith = async (builder: Builder, additions: Additions): Promise<R
   const { config, dialect, statement } = builder
   const { returning: asked, returningFields: askedFields, where, withList, onConflict } = config
   const { before, condition } = additions
-  const fields = Object.fromEntries(
-    Object.entries(additions.fields).map(([name, value]) => [name, value.as(prefix + name)])
-  )
+  const fields = Object.entries(additions.fields)
   if (before !== undefined) {
     config.withList = [...(withList ?? []), new WithSubquery(before.query, {}, before.name, true)]
   }
@@ -232,7 +228,16 @@ export const runWith = async (builder: Builder, additions: Additions): Promise<R
     if (builder.kind === "insert") config.onConflict = conflictOf(builder)!.onlyWhere(condition)
     else config.where = where === undefined ? condition : sql`(${where}) and ${condition}`
   }
-  statement.returning({ ...(asked === undefined ? {} : askedFields), [prefix]: fields })
+  statement.returning(
+    asked === undefined
+      ? { [prefix]: sql.raw(fields.map(([name, value]) => `${value} as "${prefix}${name}"`).join(", ")) }
+      : {
+          ...askedFields,
+          [prefix]: Object.fromEntries(
+            fields.map(([name, value]) => [name, sql.raw(value).as(prefix + name)])
+          )
+        }
+  )
   try {
     if (asked !== undefined) {
       const answer = (await runNow(statement)) as Array<Record<string, any>>
@@ -251,7 +256,7 @@ export const runWith = async (builder: Builder, additions: Additions): Promise<R
       .execute()
     const rows = rowsOf(raw).map(
       (row) =>
-        Object.fromEntries(Object.keys(additions.fields).map((name) => [name, row[prefix + name]])) as Record<
+        Object.fromEntries(fields.map(([name]) => [name, row[prefix + name]])) as Record<
           string,
           string | null
         >

@@ -67,7 +67,7 @@ export const cascadesOf = (
     const condition = where === undefined ? sql`` : sql` where ${where}`
     const nameOf = (column: Column) => dialect.casing.getColumnCasing(column)
     const rows = (columns: ReadonlyArray<string>) =>
-      sql`select ${listOf(columns.map((column) => columnOf(table, column)))} from ${config.table}${condition}`
+      sql`select ${listOf(table, columns)} from ${config.table}${condition}`
     const limited = sql`limit ${sql.raw(String(rowLimit + 1))} for update`
     const questions: [SQL, ...Array<Question>] = [
       sql`select ${textsOf(table, key)} from ${config.table}${condition} ${limited}`
@@ -87,7 +87,7 @@ export const cascadesOf = (
         level.told.add(reference)
         const alias = `__cm_${questions.length}`
         const source = sql`${tableOf(reference)} as ${sql.identifier(alias)}`
-        const foreignKey = listOf(reference.columns.map((column) => columnOf(alias, column)))
+        const foreignKey = listOf(alias, reference.columns)
         const matches = sql`from ${source} where (${foreignKey}) in (${level.rows(reference.referenced)})`
         const columns = child.model.columns.map(({ column }) => nameOf(column))
         const besides = new Set(
@@ -102,7 +102,7 @@ export const cascadesOf = (
         })
         levels.push({
           info: child.info,
-          rows: (asked) => sql`select ${listOf(asked.map((column) => columnOf(alias, column)))} ${matches}`,
+          rows: (asked) => sql`select ${listOf(alias, asked)} ${matches}`,
           depth: level.depth + 1,
           event: reference.onDelete === "cascade" ? "delete" : "update",
           told: new Set(),
@@ -185,10 +185,11 @@ const tableOf = ({ table }: Reference): SQL =>
     ? sql`${sql.identifier(table.name)}`
     : sql`${sql.identifier(table.schema)}.${sql.identifier(table.name)}`
 
-const listOf = (columns: ReadonlyArray<SQL>): SQL => sql.join([...columns], sql`, `)
+const listOf = (of: string, columns: ReadonlyArray<string>): SQL =>
+  sql.raw(columns.map((column) => columnOf(of, column)).join(", "))
 
 const textsOf = (table: string, columns: ReadonlyArray<string>): SQL =>
-  sql`${textArray(table, columns)} as "__cm"`
+  sql.raw(`${textArray(table, columns)} as "__cm"`)
 
 /** What is invalidated with the rows that went along; `undefined` if they were not told after all. */
 export const takenAlong = (

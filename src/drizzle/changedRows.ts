@@ -124,7 +124,7 @@ export const plan = (
     if (typeof images === "string") {
       return { ...common, needsTransaction: false, run: async () => byTable(images, await runNow(statement)) }
     }
-    const key: Readonly<Record<string, SQL>> =
+    const key: Readonly<Record<string, string>> =
       cascades === undefined ? {} : { key: textArray(aliasOf(builder.config.table)!, info!.primaryKey) }
     const additions = {
       ...images.additions,

@@ -127,10 +127,10 @@ interface NamedColumn extends KeyColumn {
 type Row = Readonly<Record<string, string | null>>
 
 /** At least one field, so that the rows are counted. */
-const fieldsOf = (columns: ReadonlyArray<NamedColumn>, letter: string, of: string): Record<string, SQL> =>
+const fieldsOf = (columns: ReadonlyArray<NamedColumn>, letter: string, of: string): Record<string, string> =>
   columns.length === 0
-    ? { [letter]: sql`1` }
-    : Object.fromEntries(columns.map(({ name }, i) => [letter + i, sql`${columnOf(of, name)}::text`]))
+    ? { [letter]: "1" }
+    : Object.fromEntries(columns.map(({ name }, i) => [letter + i, `${columnOf(of, name)}::text`]))
 
 const rowOf = (columns: ReadonlyArray<NamedColumn>, letter: string, row: Row): ServerRow => {
   const image: Record<string, string | null> = {}
@@ -150,17 +150,16 @@ const oldAndNew = (
   const differs = Object.fromEntries(
     groups.map((group, i) => [`d${i}`, differenceOf(builder, info, model, group)])
   )
-  const old = sql.identifier("old")
   // Of an upsert: whether there was a row.
   const [key] = info.primaryKey
-  const wasThere = key === undefined ? sql`not (${old} is null)` : sql`${columnOf("old", key)} is not null`
+  const wasThere = key === undefined ? `not ("old" is null)` : `${columnOf("old", key)} is not null`
   return {
     additions: {
       fields: {
         ...fieldsOf(columns, "o", "old"),
         ...fieldsOf(columns, "n", "new"),
         ...differs,
-        ...(isUpsert(builder) ? { was: sql`(${wasThere})::text` } : {})
+        ...(isUpsert(builder) ? { was: `(${wasThere})::text` } : {})
       }
     },
     read: (row) => {
@@ -182,7 +181,7 @@ const differenceOf = (
   info: TableInfo,
   model: ModelDefinition,
   group: string | undefined
-): SQL => {
+): string => {
   const casing = builder.dialect.casing
   const volatile = new Map(
     [...model.volatile].flatMap(([name, columns]) =>
@@ -191,14 +190,10 @@ const differenceOf = (
   )
   const changed = changedColumns(info, assignedColumns(builder)) ?? info.columns.keys()
   const looked = [...changed].filter((name) => volatile.get(name) === group)
-  if (looked.length === 0) return sql`'false'`
-  if (looked.some((name) => info.columns.get(name)?.isReadable !== true)) return sql`'true'`
-  const image = (of: string) =>
-    sql`row(${sql.join(
-      looked.map((name) => columnOf(of, name)),
-      sql`, `
-    )})`
-  return sql`record_image_ne(${image("old")}, ${image("new")})::text`
+  if (looked.length === 0) return "'false'"
+  if (looked.some((name) => info.columns.get(name)?.isReadable !== true)) return "'true'"
+  const image = (of: string) => `row(${looked.map((name) => columnOf(of, name)).join(", ")})`
+  return `record_image_ne(${image("old")}, ${image("new")})::text`
 }
 
 // ----------------------------------------------------------------------------------- by rows that were locked first
@@ -223,23 +218,20 @@ const locked = (
     return "its primary key may not be read"
   const rows = builder.kind === "insert" ? conflictingRows(builder, info) : matchingRows(builder)
   if (typeof rows === "string") return rows
-  const values = sql`jsonb_build_array(${sql.join(
-    columns.map(({ name }) => sql`${columnOf(table, name)}::text`),
-    sql`, `
-  )})`
-  const from = sql.identifier(locks)
+  const names = columns.map(({ name }) => name)
+  const keyText = textArray(table, key)
   return {
     additions: {
       before: {
         name: locks,
-        query: sql`select ${textArray(table, key)} as "__cm_key", ${values} as "__cm_values" from ${rows} for no key update of ${sql.identifier(table)}`
+        query: sql`select ${sql.raw(`${keyText} as "__cm_key", ${textArray(table, names)} as "__cm_values"`)} from ${rows} for no key update of ${sql.identifier(table)}`
       },
       // It is always true; to know that, all the rows must have been locked and read.
-      condition: sql`(select count(*) from ${from}) is not null`,
+      condition: sql.raw(`(select count(*) from ${locks}) is not null`),
       fields: {
         ...fieldsOf(columns, "n", table),
-        old: sql`((select jsonb_object_agg("__cm_key", "__cm_values") from ${from}) -> ${textArray(table, key)})::text`,
-        ...(builder.kind === "insert" ? { inserted: sql`(${columnOf(table, "xmax")} = 0)::text` } : {})
+        old: `(select jsonb_object_agg("__cm_key", "__cm_values") from ${locks}) ->> ${keyText}`,
+        ...(builder.kind === "insert" ? { inserted: `(${columnOf(table, "xmax")} = 0)::text` } : {})
       }
     },
     read: (row) => {
@@ -290,7 +282,7 @@ const conflictingRows = (builder: Builder, info: TableInfo): SQL | string => {
   const list = (chunks: ReadonlyArray<SQLWrapper>) => sql`(${sql.join([...chunks], sql`, `)})`
   const table = aliasOf(config.table)!
   return sql`${dialect.buildFromTable(config.table)} where ${list(
-    conflict.target.map((name) => columnOf(table, name))
+    conflict.target.map((name) => sql.raw(columnOf(table, name)))
   )} in ${list(keys.map((values) => list(values as ReadonlyArray<SQLWrapper>)))}`
 }
 

@@ -96,8 +96,8 @@ describe("what a write under concurrent writes was told of the old rows", () => 
                         .onConflictDoUpdate({ target: seats.id, set: { holder: sql`excluded.holder` } }),
               300
             )
-            // What was told by table cannot have been missed.
-            assert.isAtMost(outcome.missed, outcome.isUnknown)
+            // A write that was told by table names neither the holder that went nor the one that came.
+            assert.isAtMost(outcome.missed, 2 * outcome.isUnknown)
             assert.isAbove(outcome.seen, 150)
             assert.isBelow(outcome.isUnknown, database.isExact ? 1 : 60)
           }),
