@@ -30,6 +30,7 @@ import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
 import { CachemeError, InvalidSetting, StoreUnavailable } from "../../CachemeError.ts"
 import { type ConnectionOptions, connectionOptions, hearAllErrors } from "./connectionOptions.ts"
+import { Deadlines } from "./Deadlines.ts"
 import { inspectServer, isReply, type Refusal, refusalOf } from "./inspectServer.ts"
 import type { RedisSettings } from "./redisSettings.ts"
 import { Subscriber } from "./Subscriber.ts"
@@ -113,6 +114,9 @@ export class Link {
   /** Open when there is a reason to try at once. */
   readonly #wake = Latch.makeUnsafe(false)
   readonly #db: number
+  readonly #deadlines: Deadlines
+  /** Runs while it is doubtful whether anything comes over the connection any more. */
+  #silence: NodeJS.Timeout | undefined
   #isClosed = false
   /** The server takes no writes: its name may lead to another one by now. */
   #mustReconnect = false
@@ -137,6 +141,7 @@ export class Link {
     this.#log = log
     this.#db = Redacted.value(settings.address).db
     this.#since = clock.currentTimeMillisUnsafe()
+    this.#deadlines = new Deadlines(settings.deadline)
 
     const options = connectionOptions(settings)
     this.redis = connect(options)
@@ -152,6 +157,7 @@ export class Link {
     })
     this.redis.on("close", () => {
       this.epoch++
+      this.#expectNothing()
       this.#goDown(this.#why ?? "the connection was closed")
     })
 
@@ -215,23 +221,39 @@ export class Link {
 
   // ------------------------------------------------------------------------------------------------------- commands
 
-  readonly #send: Send = (command) => {
-    const { stream } = this.redis
-    // One write for all: half the time of twenty commands.
-    stream.cork()
-    try {
-      return command(this.redis).then(this.#succeed, this.#fail)
-    } finally {
-      stream.uncork()
-    }
+  readonly #send: Send = <A>(command: (redis: Redis) => Promise<A>) =>
+    new Promise<A>((resolve, reject) => {
+      const due = this.#deadlines.begin(() => reject(this.#late()))
+      const { stream } = this.redis
+      // One write for all: half the time of twenty commands.
+      stream.cork()
+      try {
+        command(this.redis).then(
+          (answer) => {
+            if (due.isOver) return
+            this.#deadlines.end(due)
+            this.#failures = 0
+            resolve(answer)
+          },
+          (error: unknown) => {
+            if (due.isOver) return
+            this.#deadlines.end(due)
+            reject(this.#failure(error))
+          }
+        )
+      } finally {
+        stream.uncork()
+      }
+    })
+
+  #late(): Away {
+    this.#timeouts++
+    this.#expectReply()
+    this.#count(`no answer within ${this.#settings.deadline} ms`)
+    return new Away("timeout")
   }
 
-  readonly #succeed = <A>(answer: A): A => {
-    this.#failures = 0
-    return answer
-  }
-
-  readonly #fail = (error: unknown): never => {
+  #failure(error: unknown): unknown {
     const message = messageOf(error)
     if (isReply(error)) {
       if (unusable.test(message)) {
@@ -241,17 +263,30 @@ export class Link {
         this.#count(message)
       } else {
         this.#failures = 0
-        throw error
+        return error
       }
-      throw new Away(message)
+      return new Away(message)
     }
-    if (message === "Command timed out") {
-      this.#timeouts++
-      this.#count(`no answer within ${this.#settings.deadline} ms`)
-      throw new Away("timeout")
-    }
+    if (message === timedOut) return this.#late()
     this.#count(message)
-    throw new Away(isClosing.test(message) ? "closed" : message)
+    return new Away(isClosing.test(message) ? "closed" : message)
+  }
+
+  /** Gives the connection up unless something comes over it, when a command was not answered in time. */
+  #expectReply(): void {
+    if (this.#silence !== undefined) return
+    const { stream } = this.redis
+    const silence = Math.max(10 * this.#settings.deadline, 1000)
+    this.#silence = setTimeout(
+      () => stream.destroy(new Error(`nothing came over the connection for ${silence} ms`)),
+      silence
+    ).unref()
+    stream.once("data", () => this.#expectNothing())
+  }
+
+  #expectNothing(): void {
+    clearTimeout(this.#silence)
+    this.#silence = undefined
   }
 
   #count(why: string): void {
@@ -281,6 +316,8 @@ export class Link {
 
   #turn(isUp: boolean, why: string | undefined): void {
     this.isUp = isUp
+    // ioredis has a timer for each command, which is dear: it is for what the link does not send (`Deadlines.ts`).
+    Object.assign(this.redis.options, { commandTimeout: isUp ? undefined : this.#settings.deadline })
     this.#why = why
     this.#since = this.#clock.currentTimeMillisUnsafe()
     this.#failures = 0
@@ -349,6 +386,7 @@ export class Link {
       if (refusal !== undefined || isReplica) return false
       await this.#hooks.recover(this.#send)
     } catch (error) {
+      if (messageOf(error) === timedOut) this.#expectReply()
       this.#noteFailure(error)
       return false
     }
@@ -390,6 +428,9 @@ export class Link {
 }
 
 const toldAtMost = 100
+
+/** What ioredis says of a command that takes too long. */
+const timedOut = "Command timed out"
 
 /** What ioredis says of a connection that is not there. */
 const isClosing = /^(Connection is closed|Stream isn't writeable|Reached the max retries|Command aborted)/

@@ -35,9 +35,7 @@ export const connectionOptions = ({
     connectTimeout,
     // How long a peer may take to say goodbye.
     disconnectTimeout: deadline,
-    // A connection over which no reply comes any more is given up.
-    socketTimeout: Math.max(10 * deadline, 1000),
-    // So is one that is silent because the way is cut, after twice that time: nothing is sent by a subscriber.
+    // A connection that is silent because the way is cut is given up: nothing is sent by a subscriber.
     keepAlive: 10_000,
     noDelay: true,
     // The server is inspected by us. ioredis would wait for it up to ten seconds, and write to the console.
