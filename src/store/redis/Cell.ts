@@ -13,7 +13,7 @@
  *
  * **Once a second** at least a script is run, which would notice that another server answers under the same address.
  */
-import { randomBytes } from "node:crypto"
+import { randomInt } from "node:crypto"
 import { performance } from "node:perf_hooks"
 import { Away, type Link } from "./Link.ts"
 import { type Listener, Mirror, type Point } from "./Mirror.ts"
@@ -147,8 +147,19 @@ interface Reading extends Entry {
   readonly readers: Array<Reader>
 }
 
+/** What was read under several names, and, last of them, the position. */
+type Values = ReadonlyArray<Buffer | null>
+
+/** A question for values: over which connection and when it was asked, and the delta that was asked for behind it. */
+interface Asked {
+  readonly epoch: number
+  readonly at: Moment
+  readonly values: Promise<Values>
+  readonly delta: Promise<unknown> | undefined
+}
+
 /** A new incarnation: 48 random bits, so that no two cells that began apart can be taken for one. */
-const newIncarnation = (): string => String(randomBytes(6).readUIntBE(0, 6) + 1)
+const newIncarnation = (): string => String(randomInt(1, 2 ** 48))
 
 /** What one process has to do with one cell. */
 export class Cell {
@@ -165,8 +176,10 @@ export class Cell {
   #syncing: Promise<void> | undefined
   /** Which part of the last positions was ahead of the mirror. */
   #ahead = 0
+  /** The position that was seen last, as it is written, and read. */
+  #seen: { readonly text: string; readonly point: Point | undefined } = { text: "", point: undefined }
   readonly #reads = new Map<string, Reading>()
-  readonly #validations = new Gathering<(isCovered: boolean) => void>((all) => void this.#validate(all))
+  readonly #validations = new Gathering<(isCovered: boolean) => void>((all) => this.#validate(all))
   readonly #acquiring = new Gathering<Waiting<Acquiring, Acquired>>((all) => void this.#acquireAll(all))
   readonly #storing = new Gathering<Waiting<Storing & { readonly seen: number }, string>>((all) =>
     this.#storeAll(all)
@@ -206,36 +219,34 @@ export class Cell {
   #flushReads(): void {
     const reads = [...this.#reads.values()]
     this.#reads.clear()
-    for (let i = 0; i < reads.length; i += readsAtOnce) void this.#readSome(reads.slice(i, i + readsAtOnce))
+    for (let i = 0; i < reads.length; i += readsAtOnce) this.#readSome(reads.slice(i, i + readsAtOnce))
   }
 
-  async #readSome(reads: ReadonlyArray<Reading>): Promise<void> {
-    const all = await this.#answers(reads, true)
-    reads.forEach(({ readers }, i) => {
-      for (const reader of readers) reader(...all[i]!)
-    })
+  #readSome(reads: ReadonlyArray<Reading>): void {
+    if (this.#epoch !== this.link.epoch) return void this.#readMeanwhile(reads)
+    this.#readCovered(reads)
+  }
+
+  #readCovered(reads: ReadonlyArray<Reading>): void {
+    this.#covered(namesOf(reads), (values) =>
+      reads.forEach(({ readers }, i) => {
+        for (const reader of readers) reader(values === undefined ? "away" : values[i]!, undefined)
+      })
+    )
   }
 
   /**
-   * What is stored under names. While the log is still being read Redis judges, so that a new process begins with a full
-   * cache; what Redis cannot judge, or does not find fresh, waits for the log if it `mayWait`.
+   * Reads while the log is still being read: Redis judges, so that a new process begins with a full cache. What it cannot
+   * judge, or does not find fresh, waits for the log.
    */
-  async #answers(
-    entries: ReadonlyArray<Entry>,
-    mayWait: boolean
-  ): Promise<ReadonlyArray<Parameters<Reader>>> {
-    if (this.#epoch === this.link.epoch) return this.#judgedHere(entries)
-    const judged = await this.#judgedThere(entries)
-    const left = entries.filter((_, i) => judged[i] === undefined)
-    if (left.length === 0 || !mayWait) return judged.map((one) => one ?? ["away", undefined])
-    const others = [...(await this.#judgedHere(left))]
-    return judged.map((one) => one ?? others.shift()!)
-  }
-
-  async #judgedHere(entries: ReadonlyArray<Entry>): Promise<ReadonlyArray<Parameters<Reader>>> {
-    const names = entries.map(({ entry }) => entry)
-    const values = await this.#covered((redis) => redis.mgetBuffer(...names, this.options.position))
-    return entries.map((_, i) => [values === undefined ? "away" : values[i]!, undefined])
+  async #readMeanwhile(reads: ReadonlyArray<Reading>): Promise<void> {
+    const judged = await this.#judgedThere(reads)
+    reads.forEach(({ readers }, i) => {
+      const one = judged[i]
+      if (one !== undefined) for (const reader of readers) reader(...one)
+    })
+    const left = reads.filter((_, i) => judged[i] === undefined)
+    if (left.length > 0) this.#readCovered(left)
   }
 
   async #judgedThere(entries: ReadonlyArray<Entry>): Promise<ReadonlyArray<Parameters<Reader> | undefined>> {
@@ -252,48 +263,104 @@ export class Cell {
     })
   }
 
+  /** What is stored for entries now; nothing waits for the log. */
+  async #answers(entries: ReadonlyArray<Entry>): Promise<ReadonlyArray<Parameters<Reader>>> {
+    if (this.#epoch !== this.link.epoch)
+      return (await this.#judgedThere(entries)).map((one) => one ?? ["away", undefined])
+    const values = await new Promise<Values | undefined>((resolve) =>
+      this.#covered(namesOf(entries), resolve)
+    )
+    return entries.map((_, i) => [values === undefined ? "away" : values[i]!, undefined])
+  }
+
   /** Makes sure that the mirror lacks nothing that was acknowledged before now; shared by all who ask in this turn. */
   validate(callback: (isCovered: boolean) => void): void {
     if (!this.link.isUp) return callback(false)
     this.#validations.add(callback)
   }
 
-  async #validate(callbacks: ReadonlyArray<(isCovered: boolean) => void>): Promise<void> {
-    const values = await this.#covered((redis) => redis.mgetBuffer(this.options.position))
-    for (const callback of callbacks) callback(values !== undefined)
+  #validate(callbacks: ReadonlyArray<(isCovered: boolean) => void>): void {
+    this.#covered([], (values) => {
+      for (const callback of callbacks) callback(values !== undefined)
+    })
   }
 
-  /** Asks for values and, last of them, the position, until the mirror covers it; `undefined` when that can't be had. */
-  async #covered(
-    ask: (redis: Link["redis"]) => Promise<Array<Buffer | null>>
-  ): Promise<ReadonlyArray<Buffer | null> | undefined> {
+  /**
+   * Asks for what is stored under names until the mirror covers the position that came with it, and tells it; `undefined`
+   * when that can't be had. Where the first reply is covered, as nearly all are, it is told in the step in which it came.
+   */
+  #covered(names: ReadonlyArray<string>, tell: (values: Values | undefined) => void): void {
     const startedAt = performance.now()
+    const asked = this.#ask(names)
+    asked.values.then(
+      (values) => {
+        const point = this.#positionOf(values)
+        if (this.#isCovered(asked, point)) tell(values)
+        else void this.#coveredLater(names, asked, values, point, startedAt).then(tell)
+      },
+      (error: unknown) => {
+        this.#doubt(error)
+        tell(undefined)
+      }
+    )
+  }
+
+  /** Goes on once a reply was not covered. */
+  async #coveredLater(
+    names: ReadonlyArray<string>,
+    asked: Asked,
+    values: Values,
+    point: Point | undefined,
+    startedAt: number
+  ): Promise<Values | undefined> {
     try {
-      for (let attempt = 0; attempt < 6; attempt++) {
-        const { epoch } = this.link
-        const askedAt = moment()
-        const asked = this.link.run(async (redis) => {
-          const values = await ask(redis)
-          if (!areValues(values)) throw new Error("it does not answer MGET")
-          return values
-        })
-        // Behind the reads, so that its reply covers their position.
-        const delta = this.#ahead > oftenAhead ? this.#syncOnce(rowsAtOnce) : undefined
-        delta?.catch(() => {})
-        const values = await asked
-        const point = pointOf(values.at(-1))
-        this.#noteAhead(point)
-        if (delta !== undefined && !this.isCurrent(point, epoch)) await delta
-        if (this.isCurrent(point, epoch) || (await this.#cover(point, epoch, startedAt))) {
-          this.#noteCovered(askedAt)
+      for (let attempt = 1; ; attempt++) {
+        await asked.delta
+        if (this.#isCovered(asked, point)) return values
+        if (await this.#cover(point, asked.epoch, startedAt)) {
+          this.#noteCovered(asked.at)
           return values
         }
-        if (performance.now() - startedAt > this.options.patience) return undefined
+        if (attempt === 6 || performance.now() - startedAt > this.options.patience) return undefined
+        asked = this.#ask(names)
+        values = await asked.values
+        point = this.#positionOf(values)
+        if (this.#isCovered(asked, point)) return values
       }
     } catch (error) {
-      if (!(error instanceof Away)) this.link.suspect(error)
+      this.#doubt(error)
+      return undefined
     }
-    return undefined
+  }
+
+  #ask(names: ReadonlyArray<string>): Asked {
+    const { epoch } = this.link
+    const at = moment()
+    const keys = [...names, this.options.position]
+    const values = this.link.run((redis) => redis.mgetBuffer(keys).then(checkedUnsafe))
+    // Behind the reads, so that its reply covers their position.
+    const delta = this.#ahead > oftenAhead ? this.#syncOnce(rowsAtOnce) : undefined
+    delta?.catch(() => {})
+    return { epoch, at, values, delta }
+  }
+
+  /** The position that came last, which is nearly always the same as before. */
+  #positionOf(values: Values): Point | undefined {
+    const text = values.at(-1)?.toString("latin1") ?? ""
+    if (text !== this.#seen.text) this.#seen = { text, point: pointOf(text) }
+    const { point } = this.#seen
+    this.#noteAhead(point)
+    return point
+  }
+
+  #isCovered({ epoch, at }: Asked, point: Point | undefined): boolean {
+    if (!this.isCurrent(point, epoch)) return false
+    this.#noteCovered(at)
+    return true
+  }
+
+  #doubt(error: unknown): void {
+    if (!(error instanceof Away)) this.link.suspect(error)
   }
 
   #noteAhead(point: Point | undefined): void {
@@ -444,10 +511,7 @@ export class Cell {
         ]
       )
       // Right behind: what somebody has stored before the lease was had is seen, and nobody looks it up again.
-      const reading = this.#answers(
-        part.map(({ item }) => item),
-        false
-      )
+      const reading = this.#answers(part.map(({ item }) => item))
       const [[incarnation, sequence, ...held], answers] = await Promise.all([acquiring, reading])
       const point = { incarnation: String(incarnation), sequence: Number(sequence) }
       part.forEach(({ resolve }, i) => {
@@ -664,8 +728,14 @@ export class Cell {
   }
 }
 
-const areValues = (values: unknown): boolean =>
-  Array.isArray(values) && values.every((value) => value === null || Buffer.isBuffer(value))
+const namesOf = (entries: ReadonlyArray<Entry>): ReadonlyArray<string> => entries.map(({ entry }) => entry)
+
+/** Throws what is no answer to `MGET`: something else than Redis may be there. */
+const checkedUnsafe = (values: unknown): Values => {
+  if (Array.isArray(values) && values.every((value) => value === null || Buffer.isBuffer(value)))
+    return values
+  throw new Error("it does not answer MGET")
+}
 
 /** `incarnation:sequence`, as the scripts write it. */
 const pointOf = (text: Buffer | string | null | undefined): Point | undefined => {

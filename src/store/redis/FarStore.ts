@@ -353,7 +353,7 @@ class FarStore implements Shared {
     const definition = node[Node.TypeId]
     const key = definition.id(node)
     cell.read(this.#names.entry(definition, key), key, (answer, fresh) =>
-      settle(this.#looked(cell, node, answer, fresh, now))
+      settle(this.#looked(cell, node, key, answer, fresh, now))
     )
   }
 
@@ -361,14 +361,15 @@ class FarStore implements Shared {
   #looked(
     cell: Cell,
     node: Node.Any,
+    key: string,
     answer: Answer,
     fresh: Point | undefined,
     now: Now
   ): Looked | Effect.Effect<Looked> {
-    const judged = this.#judge(cell, node, answer, fresh, now)
+    const judged = this.#judge(cell, key, answer, fresh, now)
     const { read, bytes, miss } = judged
     if (read === undefined || bytes === undefined) return { held: { miss: miss!, stale: undefined } }
-    const stale = miss === undefined ? undefined : this.#staleOf(cell, node, judged, read, now)
+    const stale = miss === undefined ? undefined : this.#staleOf(cell, key, judged, read, now)
     if (miss !== undefined && !(stale && Freshness.isWithin(stale, read.header.keep)))
       return { held: { miss, stale: undefined } }
     const decoded = (read.decoded ??= this.#decode(node, bytes, read))
@@ -378,7 +379,7 @@ class FarStore implements Shared {
         return { held: { miss: "unreadable", stale: undefined } }
       }
       return stale === undefined
-        ? { found: this.#found(cell, node, exit.value, read.header, now) }
+        ? { found: this.#found(cell, node, key, exit.value, read.header, now) }
         : { held: { miss: miss!, stale: { ...stale, exit: exit.value } } }
     }
     if (isDone(decoded)) return given(decoded)
@@ -399,17 +400,17 @@ class FarStore implements Shared {
     )
   }
 
-  #judge(cell: Cell, node: Node.Any, answer: Answer, fresh: Point | undefined, now: Now): Judged {
+  #judge(cell: Cell, key: string, answer: Answer, fresh: Point | undefined, now: Now): Judged {
     if (answer === "away") return { miss: "away" }
     if (answer === null) return { miss: "absent" }
     const read = this.#readOf(answer)
     if (read === null) {
-      this.#warnOnce(`what lies under the name of ${node[Node.TypeId].id(node)} is no entry`)
+      this.#warnOnce(`what lies under the name of ${key} is no entry`)
       return { miss: "unreadable" }
     }
     const { header } = read
     const isJudged = header.incarnation === fresh?.incarnation && header.startedAt === fresh.sequence
-    const endedBy = isJudged ? undefined : cell.mirror.endedBy(header, node[Node.TypeId].id(node))
+    const endedBy = isJudged ? undefined : cell.mirror.endedBy(header, key)
     // Without its book-keeping nothing can be said of it.
     if (endedBy === "") return { miss: "invalidated", endedBy }
     const isAged = now.currentTimeMillisUnsafe() + cell.skew >= header.expiresAt
@@ -450,11 +451,11 @@ class FarStore implements Shared {
   #found(
     cell: Cell,
     node: Node.Any,
+    key: string,
     exit: Exit.Exit<any, any>,
     header: EntryBytes.ReadHeader,
     now: Now
   ): Found {
-    const key = node[Node.TypeId].id(node)
     const expiresAt = header.expiresAt - cell.skew
     if (this.#near !== undefined && cell.mirror.endedBy(header, key) === undefined) {
       const at = now.currentTimeMillisUnsafe()
@@ -471,8 +472,7 @@ class FarStore implements Shared {
     near.memory.store(node, { ...entry, timeToLive }, now)
   }
 
-  #staleOf(cell: Cell, node: Node.Any, { endedBy }: Judged, { header }: Read, now: Now): Stale {
-    const key = node[Node.TypeId].id(node)
+  #staleOf(cell: Cell, key: string, { endedBy }: Judged, { header }: Read, now: Now): Stale {
     // A sequence is the server's time in microseconds; compared with this machine's, whose difference is known.
     const since = () => Date.now() + cell.skew - cell.mirror.endedNotBefore(header, key) / 1000
     return {
@@ -488,8 +488,9 @@ class FarStore implements Shared {
       if (!this.isOpen) return Effect.succeed<Reason>({ _tag: "Away" })
       return Effect.callback<Reason>((resume) => {
         const cell = this.#cellOfNode(node)
-        cell.read(this.nameOf(node), node[Node.TypeId].id(node), (answer, fresh) => {
-          const { miss, endedBy, read } = this.#judge(cell, node, answer, fresh, clock)
+        const key = node[Node.TypeId].id(node)
+        cell.read(this.nameOf(node), key, (answer, fresh) => {
+          const { miss, endedBy, read } = this.#judge(cell, key, answer, fresh, clock)
           resume(Effect.succeed(reasonOf(miss, endedBy, read, clock.currentTimeMillisUnsafe() + cell.skew)))
         })
       })
@@ -528,7 +529,7 @@ class FarStore implements Shared {
     }
     const { point, isHeld, answer, fresh } = acquired
     if (isHeld) this.#leases.set(mine.lease, mine.token)
-    const judged = this.#looked(cell, node, answer, fresh, now)
+    const judged = this.#looked(cell, node, key, answer, fresh, now)
     const { found } = Effect.isEffect(judged) ? await Effect.runPromise(judged) : judged
     if (found !== undefined && accepts(found)) {
       if (isHeld) this.giveBack(mine)
