@@ -4,6 +4,9 @@
  *
  * The user's own functions (`tags`, `valueTags`, `timeToLive`) are run here. One that throws harms nobody but the
  * cache: it is counted, told once, and the answer is not stored.
+ *
+ * Everything is done in the step in which it is asked for, as an `Exit`, unless a schema takes its time: a batch has a
+ * thousand of these.
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -59,24 +62,27 @@ export class Appraiser {
   judge(node: Node.Any, outcome: Exit.Exit<any, any>): Effect.Effect<Judged> {
     if (outcome === absence) return Effect.succeed({ exit: outcome, isStorable: false, isAnswer: true })
     const isAnswer = Exit.isSuccess(outcome)
-    return Effect.flatMap(Codec.accept(node[Node.TypeId], outcome), (accepted): Effect.Effect<Judged> => {
-      switch (accepted._tag) {
-        case "Storable": {
-          const { exit } = accepted
-          if (this.#settings.freeze && Exit.isSuccess(exit)) freeze(exit.value)
-          return Effect.succeed({ exit, isStorable: true, isAnswer: true })
+    return Effect.flatMapEager(
+      Codec.accept(node[Node.TypeId], outcome),
+      (accepted): Effect.Effect<Judged> => {
+        switch (accepted._tag) {
+          case "Storable": {
+            const { exit } = accepted
+            if (this.#settings.freeze && Exit.isSuccess(exit)) freeze(exit.value)
+            return Effect.succeed({ exit, isStorable: true, isAnswer: true })
+          }
+          case "Undeclared":
+            return Effect.succeed({ exit: outcome, isStorable: false, isAnswer })
+          case "Rejected":
+            this.#profiles.ofUnsafe(node[Node.TypeId]).counters.refused.rejected++
+            return Effect.as(this.#warnOnce(node, `an answer is not stored: ${accepted.expected}`), {
+              exit: outcome,
+              isStorable: false,
+              isAnswer
+            })
         }
-        case "Undeclared":
-          return Effect.succeed({ exit: outcome, isStorable: false, isAnswer })
-        case "Rejected":
-          this.#profiles.ofUnsafe(node[Node.TypeId]).counters.refused.rejected++
-          return Effect.as(this.#warnOnce(node, `an answer is not stored: ${accepted.expected}`), {
-            exit: outcome,
-            isStorable: false,
-            isAnswer
-          })
       }
-    })
+    )
   }
 
   /** What an outcome is worth. `absentFor` is how long it is remembered that a batch had no answer. */
@@ -88,8 +94,8 @@ export class Appraiser {
     { recorded, isComplete, took }: Noted,
     absentFor = 0
   ): Effect.Effect<Appraisal> {
-    return Effect.flatMap(this.judge(node, outcome), (judged) =>
-      Effect.flatMap(
+    return Effect.flatMapEager(this.judge(node, outcome), (judged) =>
+      Effect.flatMapEager(
         declared && isComplete ? this.answerIds(node, policy, judged, declared, recorded) : Effect.undefined,
         (ids) => {
           const timeToLive =
@@ -100,7 +106,7 @@ export class Appraiser {
                 : judged.isStorable
                   ? this.#timeToLive(node, policy, judged.exit)
                   : Effect.undefined
-          return Effect.map(timeToLive, (timeToLive): Appraisal => {
+          return Effect.mapEager(timeToLive, (timeToLive): Appraisal => {
             if (ids === undefined || timeToLive === undefined || timeToLive === 0)
               return { ...judged, ids, entry: undefined }
             const keep = this.#profiles.freshnessOf(node, policy).onError
@@ -169,20 +175,18 @@ export class Appraiser {
 
   /** Runs a function of the node's; if it throws, that is counted and told once, and the answer is not stored. */
   #attempt<A>(node: Node.Any, what: string, f: () => A): Effect.Effect<A | undefined> {
-    return Effect.suspend(() => {
-      try {
-        return Effect.succeed(f())
-      } catch (error) {
-        // Mixing up two definitions is a mistake in the program, not a fault of the cache.
-        if (error instanceof CachemeError && error.reason._tag === "DefinitionConflict")
-          return Effect.die(error)
-        this.#profiles.ofUnsafe(node[Node.TypeId]).counters.refused.faulty++
-        return Effect.as(
-          this.#warnOnce(node, `an answer is not stored: ${what} failed: ${String(error)}`),
-          undefined
-        )
-      }
-    })
+    try {
+      return Effect.succeed(f())
+    } catch (error) {
+      // Mixing up two definitions is a mistake in the program, not a fault of the cache.
+      if (error instanceof CachemeError && error.reason._tag === "DefinitionConflict")
+        return Effect.die(error)
+      this.#profiles.ofUnsafe(node[Node.TypeId]).counters.refused.faulty++
+      return Effect.as(
+        this.#warnOnce(node, `an answer is not stored: ${what} failed: ${String(error)}`),
+        undefined
+      )
+    }
   }
 
   #warnOnce(node: Node.Any, message: string): Effect.Effect<void> {

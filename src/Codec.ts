@@ -58,21 +58,31 @@ export const accept = (
   exit: Exit.Exit<unknown, unknown>
 ): Effect.Effect<Accepted> => {
   if (Exit.isSuccess(exit)) {
-    return SchemaParser.makeEffect(definition.value as any)(exit.value as never).pipe(
-      Effect.match({
-        onSuccess: (value): Accepted => ({ _tag: "Storable", exit: Exit.succeed(value) }),
-        onFailure: (issue): Accepted => ({ _tag: "Rejected", expected: messageOf(issue) })
-      })
-    )
+    return Effect.matchEager(makerOf(definition.value)(exit.value), {
+      onSuccess: (value): Accepted => ({ _tag: "Storable", exit: Exit.succeed(value) }),
+      onFailure: (issue): Accepted => ({ _tag: "Rejected", expected: messageOf(issue) })
+    })
   }
   const failure = onlyFailure(exit.cause)
   if (failure === undefined) return Effect.succeed({ _tag: "Undeclared" })
-  return SchemaParser.makeEffect(definition.error as any)(failure.error as never).pipe(
-    Effect.match({
-      onSuccess: (error): Accepted => ({ _tag: "Storable", exit: Exit.fail(error) }),
-      onFailure: (): Accepted => ({ _tag: "Undeclared" })
-    })
-  )
+  return Effect.matchEager(makerOf(definition.error)(failure.error), {
+    onSuccess: (error): Accepted => ({ _tag: "Storable", exit: Exit.fail(error) }),
+    onFailure: (): Accepted => ({ _tag: "Undeclared" })
+  })
+}
+
+/** Makes a schema's value of what it accepts. */
+type Maker = (input: unknown) => Effect.Effect<unknown, SchemaIssue.Issue>
+
+const makers = new WeakMap<AnySchema, Maker>()
+
+/** Compiled once a schema. */
+const makerOf = (schema: AnySchema): Maker => {
+  const known = makers.get(schema)
+  if (known !== undefined) return known
+  const maker = SchemaParser.makeEffect(schema as any) as Maker
+  makers.set(schema, maker)
+  return maker
 }
 
 /**
@@ -154,7 +164,7 @@ const writeUnsafe = (
   value: unknown
 ): Effect.Effect<Encoded, SchemaIssue.Issue | Unreadable> =>
   Effect.flatMapEager(
-    codec.encode(value),
+    codec.isPlain?.(value) === true ? Exit.succeed(value) : codec.encode(value),
     (encoded): Effect.Effect<Encoded, SchemaIssue.Issue | Unreadable> => {
       const json: string | undefined = JSON.stringify(encoded)
       if (json === undefined) return unreadable("it has no JSON")

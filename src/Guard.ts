@@ -6,7 +6,17 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { CachemeError, StoreFailed } from "./CachemeError.ts"
-import { type Acquired, type Applied, type Fill, type Position, type Shared, Store } from "./Store.ts"
+import type { Entry } from "./Entry.ts"
+import type { Request } from "./Invalidation.ts"
+import {
+  type Acquired,
+  type Applied,
+  type Fill,
+  type Position,
+  type Shared,
+  Store,
+  type Stored
+} from "./Store.ts"
 
 const toldAtMost = 100
 
@@ -53,15 +63,35 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
         : Effect.failCause(cause)
     )
 
-  const guardFill = (fill: Fill): Fill => ({
-    isOvertaken: () => attempt("isOvertaken", fill.isOvertaken, true),
-    isQuiet: recover("isQuiet", fill.isQuiet, false),
-    store: (entry) => recover("store", fill.store(entry), "failed"),
-    replace: (request, entry) => orFail(Effect.suspend(() => fill.replace(request, entry))),
-    discard: recover("discard", fill.discard, undefined),
-    noteUnstored: () => attempt("noteUnstored", fill.noteUnstored, undefined),
-    end: recover("end", fill.end, undefined)
-  })
+  /** A batch has a thousand of these, so what is not asked for is not made. */
+  class GuardedFill implements Fill {
+    readonly #fill: Fill
+    constructor(fill: Fill) {
+      this.#fill = fill
+    }
+    isOvertaken(): boolean {
+      return attempt("isOvertaken", () => this.#fill.isOvertaken(), true)
+    }
+    get isQuiet(): Effect.Effect<boolean> {
+      return recover("isQuiet", this.#fill.isQuiet, false)
+    }
+    store(entry: Entry): Effect.Effect<Stored> {
+      return recover("store", this.#fill.store(entry), "failed")
+    }
+    replace(request: Request, entry: Entry): Effect.Effect<Applied, CachemeError> {
+      return orFail(Effect.suspend(() => this.#fill.replace(request, entry)))
+    }
+    get discard(): Effect.Effect<void> {
+      return recover("discard", this.#fill.discard, undefined)
+    }
+    noteUnstored(): void {
+      attempt("noteUnstored", () => this.#fill.noteUnstored(), undefined)
+    }
+    get end(): Effect.Effect<void> {
+      return recover("end", this.#fill.end, undefined)
+    }
+  }
+  const guardFill = (fill: Fill): Fill => new GuardedFill(fill)
 
   const unfilled = guardFill(noFill(store))
 

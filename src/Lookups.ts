@@ -16,7 +16,7 @@ import * as LogLevel from "effect/LogLevel"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { Appraiser, type Judged, type Noted, ownIds } from "./Appraisal.ts"
+import { type Appraisal, Appraiser, type Judged, type Noted, ownIds } from "./Appraisal.ts"
 import { absence, type Entry, type Stale, type Windows } from "./Entry.ts"
 import { Crew, CurrentCrew, type Flight, Flights, type Landing } from "./Flight.ts"
 import * as Freshness from "./Freshness.ts"
@@ -211,8 +211,9 @@ export class Lookups {
         if (acquired._tag === "Found") this.#landFound(ready.flight, acquired.found)
         else if (acquired._tag === "Elsewhere") elsewhere.push({ ready, woken: acquired.woken })
         else {
-          ready.flight.isOvertaken = acquired.fill.isOvertaken
-          fills.set(ready, acquired.fill)
+          const { fill } = acquired
+          ready.flight.isOvertaken = () => fill.isOvertaken()
+          fills.set(ready, fill)
         }
       })
       let startedAt = clock.currentTimeMillisUnsafe()
@@ -305,19 +306,24 @@ export class Lookups {
     noted: Noted,
     startedAt: number
   ): Effect.Effect<void> {
-    return Effect.gen({ self: this }, function* () {
-      const own = trip.outcomeOf(outcome, node)
-      const { exit, isAnswer, ids, entry } =
-        own === undefined
-          ? { exit: outcome, isAnswer: false, ids: undefined, entry: undefined }
-          : yield* this.appraiser.appraise(node, policy, own, declared, noted, trip.absentFor)
+    const own = trip.outcomeOf(outcome, node)
+    const appraised: Effect.Effect<Omit<Appraisal, "isStorable">> =
+      own === undefined
+        ? Effect.succeed({ exit: outcome, isAnswer: false, ids: undefined, entry: undefined })
+        : this.appraiser.appraise(node, policy, own, declared, noted, trip.absentFor)
+    return Effect.flatMapEager(appraised, ({ exit, isAnswer, ids, entry }) => {
       // Closed to joiners first: whoever comes now starts anew or finds what is stored.
       this.flights.close(flight)
-      const stored = fill && (yield* this.#store(fill, node, entry, isAnswer))
-      const isSound =
-        stored === "stored" || (stored === undefined && (fill === undefined || (yield* fill.isQuiet)))
-      this.#land(flight, { exit, isAnswer, isSound, ids })
-      yield* this.#log(node, startedAt, noted.took, exit, stored)
+      const end = (stored: Stored | undefined, isSound: boolean) => {
+        this.#land(flight, { exit, isAnswer, isSound, ids })
+        return this.#log(node, startedAt, noted.took, exit, stored)
+      }
+      if (fill === undefined) return end(undefined, true)
+      return Effect.flatMap(this.#store(fill, node, entry, isAnswer), (stored) =>
+        stored === undefined
+          ? Effect.flatMap(fill.isQuiet, (isQuiet) => end(undefined, isQuiet))
+          : end(stored, stored === "stored")
+      )
     })
   }
 
@@ -337,7 +343,10 @@ export class Lookups {
       fill.noteUnstored()
       return isAnswer ? Effect.as(fill.discard, undefined) : Effect.undefined
     }
-    return Effect.tap(fill.store(entry), (stored) => Effect.sync(() => this.countRefusal(node, stored)))
+    return Effect.map(fill.store(entry), (stored) => {
+      this.countRefusal(node, stored)
+      return stored
+    })
   }
 
   /** Counts an answer that was not stored though it was to be. */

@@ -58,7 +58,7 @@ export interface Storing extends Lease {
   readonly key: string
   readonly point: Point
   readonly tags: ReadonlyArray<string>
-  readonly bytes: Buffer
+  readonly bytes: string | Buffer
   /** How many milliseconds Redis keeps it; `Infinity` for ever. */
   readonly keep: number
 }
@@ -128,6 +128,11 @@ interface Waiting<A, B> {
   readonly reject: (error: unknown) => void
 }
 
+/** An answer that is to be stored, and the sequence up to which it was matched with patterns here. */
+interface StoreWaiting extends Waiting<Storing, string> {
+  readonly seen: number
+}
+
 /** Now, by both clocks, in milliseconds. */
 interface Moment {
   readonly monotonic: number
@@ -181,9 +186,7 @@ export class Cell {
   readonly #reads = new Map<string, Reading>()
   readonly #validations = new Gathering<(isCovered: boolean) => void>((all) => this.#validate(all))
   readonly #acquiring = new Gathering<Waiting<Acquiring, Acquired>>((all) => void this.#acquireAll(all))
-  readonly #storing = new Gathering<Waiting<Storing & { readonly seen: number }, string>>((all) =>
-    this.#storeAll(all)
-  )
+  readonly #storing = new Gathering<StoreWaiting>((all) => this.#storeAll(all))
   /** Leases that could not be given back. */
   readonly #unreleased: Array<Lease> = []
   readonly #releasing = new Gathering<Lease>((all) => void this.#releaseAll(all))
@@ -572,7 +575,7 @@ export class Cell {
     try {
       for (let seen = 0; ;) {
         const verdict = await new Promise<string>((resolve, reject) =>
-          this.#storing.add({ item: { ...item, seen }, resolve, reject })
+          this.#storing.add({ item, seen, resolve, reject })
         )
         if (!verdict.startsWith("patterns:")) return verdict as Verdict
         // Patterns are matched here: Redis only knows that there is one that it cannot judge.
@@ -599,9 +602,9 @@ export class Cell {
       await this.link.run((redis) => redis.unlink(...names.slice(i, i + readsAtOnce))).catch(() => {})
   }
 
-  #storeAll(all: ReadonlyArray<Waiting<Storing & { readonly seen: number }, string>>): void {
+  #storeAll(all: ReadonlyArray<StoreWaiting>): void {
     void inParts(all, storesAtOnce, async (part) => {
-      const args = part.flatMap(({ item: { point, token, keep, seen, bytes, key, tags } }) => [
+      const args = part.flatMap(({ item: { point, token, keep, bytes, key, tags }, seen }) => [
         point.incarnation,
         point.sequence,
         token,

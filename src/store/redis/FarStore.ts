@@ -176,7 +176,7 @@ class FarFill implements Fill {
     )
   }
 
-  isOvertaken = () => {
+  isOvertaken(): boolean {
     // What this process has invalidated, and Redis has not heard of yet, the mirror cannot tell.
     if (this.#point === undefined || !this.#store.isOpen)
       return this.#store.invalidations !== this.#invalidations
@@ -188,21 +188,22 @@ class FarFill implements Fill {
     )
   }
 
-  store = (entry: Entry): Effect.Effect<Stored> => {
+  store(entry: Entry): Effect.Effect<Stored> {
     if (this.#point === undefined) return Effect.succeed("failed")
     const lease = this.#lease
     this.#lease = undefined
     return this.#store.store(this.#node, entry, this.#point, lease)
   }
 
-  replace = (request: Request, entry: Entry): Effect.Effect<Applied, CachemeError> =>
-    this.#store.replace(this.#node, request, entry, this.#point)
+  replace(request: Request, entry: Entry): Effect.Effect<Applied, CachemeError> {
+    return this.#store.replace(this.#node, request, entry, this.#point)
+  }
 
   get discard(): Effect.Effect<void> {
     return this.#store.discard(this.#node)
   }
 
-  noteUnstored = () => {
+  noteUnstored(): void {
     this.#isVain = true
   }
 
@@ -211,6 +212,32 @@ class FarFill implements Fill {
       if (this.#lease !== undefined) this.#store.giveBack({ ...this.#lease, isVain: this.#isVain })
       this.#lease = undefined
     })
+  }
+}
+
+/** Waits until a lease is given back, also if that was before it began to wait. */
+class Sleeper {
+  readonly forget: () => void
+  #wasVain: boolean | undefined
+  #tell: ((wasVain: boolean) => void) | undefined
+
+  constructor(forget: () => void) {
+    this.forget = forget
+  }
+
+  /** Tells whether the lookup came to nothing that is stored. */
+  wake(wasVain: boolean): void {
+    this.#wasVain = wasVain
+    this.#tell?.(wasVain)
+  }
+
+  /** Ends once it is woken, with what it was told. */
+  get woken(): Effect.Effect<boolean> {
+    const woken = Effect.callback<boolean>((resume) => {
+      if (this.#wasVain !== undefined) return resume(Effect.succeed(this.#wasVain))
+      this.#tell = (wasVain) => resume(Effect.succeed(wasVain))
+    })
+    return Effect.ensuring(woken, Effect.sync(this.forget))
   }
 }
 
@@ -237,7 +264,7 @@ class FarStore implements Shared {
   readonly #toDeliver = Latch.makeUnsafe(false)
   readonly #listeners = new Set<(invalidation: Invalidation) => void>()
   /** Those who wait for a lease to be given back, by its name. */
-  readonly #sleepers = new Map<string, Set<(wasVain: boolean) => void>>()
+  readonly #sleepers = new Map<string, ReadonlyArray<Sleeper>>()
   /** What was read last, for all who have asked for it at once. A WeakMap of what was read costs every collection. */
   #lastBytes: Buffer | undefined
   #lastRead: Read | null = null
@@ -545,21 +572,15 @@ class FarStore implements Shared {
   }
 
   /** Hears from now on that a lease is given back. */
-  #hearRelease(lease: string): { readonly woken: Effect.Effect<boolean>; readonly forget: () => void } {
-    const heard = Latch.makeUnsafe(false)
-    let isVain = false
-    const wake = (wasVain: boolean) => {
-      isVain = wasVain
-      heard.openUnsafe()
-    }
-    const others = this.#sleepers.get(lease) ?? new Set()
-    this.#sleepers.set(lease, others.add(wake))
-    const forget = () => {
-      others.delete(wake)
-      if (others.size === 0 && this.#sleepers.get(lease) === others) this.#sleepers.delete(lease)
-    }
-    const woken = Effect.map(heard.await, () => isVain)
-    return { woken: Effect.ensuring(woken, Effect.sync(forget)), forget }
+  #hearRelease(lease: string): Sleeper {
+    const sleeper = new Sleeper(() => {
+      const others = this.#sleepers.get(lease)?.filter((other) => other !== sleeper)
+      if (others?.length === 0) this.#sleepers.delete(lease)
+      else if (others !== undefined) this.#sleepers.set(lease, others)
+    })
+    const others = this.#sleepers.get(lease)
+    this.#sleepers.set(lease, others === undefined ? [sleeper] : [...others, sleeper])
+    return sleeper
   }
 
   /** Gives back what it holds, and waits until Redis has heard of it. */
@@ -620,8 +641,8 @@ class FarStore implements Shared {
     const cell = this.cellOf(key)
     const named: Lease = lease ?? { lease: this.#names.lease(definition, key), token: "" }
     const { exit, tags, timeToLive, took = 0, keep = { aged: 0, invalidated: 0 } } = entry
-    const stored = Effect.gen({ self: this }, function* () {
-      const now = yield* Clock.currentTimeMillis
+    const stored = Effect.clockWith((clock) => {
+      const now = clock.currentTimeMillisUnsafe()
       const header = {
         incarnation: point.incarnation,
         startedAt: point.sequence,
@@ -630,37 +651,43 @@ class FarStore implements Shared {
         keep,
         tags
       }
-      const encoded = yield* Codec.encode(definition, exit)
-      const bytes = yield* EntryBytes.write(header, encoded, this.#settings.compression)
-      const storing = {
-        ...named,
-        entry: this.#names.entry(definition, key),
-        key,
-        point,
-        tags,
-        bytes,
-        keep: timeToLive + Math.max(keep.aged, keep.invalidated)
+      const send = async (bytes: string | Buffer): Promise<Stored> => {
+        if (!this.isOpen) {
+          if (lease !== undefined) cell.release(lease)
+          return "failed"
+        }
+        const verdict = await cell.store({
+          ...named,
+          entry: this.#names.entry(definition, key),
+          key,
+          point,
+          tags,
+          bytes,
+          keep: timeToLive + Math.max(keep.aged, keep.invalidated)
+        })
+        // Redis may have taken what an invalidation has ended that it has not heard of: nobody is given it from there.
+        if (verdict === "away" || !this.isOpen) return "failed"
+        // What the mirror has learnt meanwhile counts for memory, too.
+        if (verdict === "stored" && this.#near !== undefined) {
+          if (cell.mirror.endedBy(header, key) === undefined) this.#keep(node, entry, now)
+          else this.#near.discard(node)
+        }
+        return verdict
       }
-      if (!this.isOpen) {
-        if (lease !== undefined) cell.release(lease)
-        return "failed"
-      }
-      const verdict = yield* Effect.promise(() => cell.store(storing))
-      // Redis may have taken what an invalidation has ended that it has not heard of: nobody is given it from there.
-      if (verdict === "away" || !this.isOpen) return "failed"
-      // What the mirror has learnt meanwhile counts for memory, too.
-      if (verdict === "stored" && this.#near !== undefined) {
-        if (cell.mirror.endedBy(header, key) === undefined) this.#keep(node, entry, now)
-        else this.#near.discard(node)
-      }
-      return verdict
+      const written = Effect.flatMapEager(Codec.encode(definition, exit), (encoded) =>
+        EntryBytes.write(header, encoded, this.#settings.compression)
+      )
+      return Effect.matchEffect(written, {
+        onSuccess: (bytes) => Effect.promise(() => send(bytes)),
+        onFailure: ({ why }) => {
+          this.#warnOnce(`an answer of node "${definition.name}" is not stored, it cannot be written: ${why}`)
+          if (lease !== undefined) cell.release(lease)
+          return Effect.succeed<Stored>("failed")
+        }
+      })
     })
     return Effect.ensuring(
-      Effect.catch(stored, ({ why }) => {
-        this.#warnOnce(`an answer of node "${definition.name}" is not stored, it cannot be written: ${why}`)
-        if (lease !== undefined) cell.release(lease)
-        return Effect.succeed<Stored>("failed")
-      }),
+      stored,
       Effect.sync(() => this.#forgetLease(named))
     )
   }
@@ -864,7 +891,7 @@ class FarStore implements Shared {
       const lease = parts.join("\n")
       const sleepers = this.#sleepers.get(lease)
       this.#sleepers.delete(lease)
-      for (const wake of sleepers ?? []) wake(what === "unstored")
+      for (const sleeper of sleepers ?? []) sleeper.wake(what === "unstored")
     } else if (what === "invalidated") this.#hearInvalidated(cell, parts)
   }
 

@@ -47,31 +47,20 @@ export interface ReadHeader extends Header {
   readonly start: number
 }
 
-/** Writes an entry. Done at once, as an `Exit`, where nothing is to be compressed. */
+/**
+ * Writes an entry: its bytes, or its text where nothing is to be compressed, because a command of texts alone is sent
+ * much faster. Done at once, as an `Exit`, where nothing is compressed.
+ */
 export const write = (
   header: Header,
   { kind, json }: Encoded,
   compression: Compression
-): Effect.Effect<Buffer> =>
-  Effect.flatMapEager(compress(Buffer.from(json), compression), ({ algorithm, bytes }) => {
-    const { incarnation, startedAt, expiresAt, took, keep, tags } = header
-    const { aged, invalidated } = keep
-    // JSON writes Infinity as null. A clock that was set back makes a lookup look shorter than nothing.
-    const line = JSON.stringify([
-      format,
-      incarnation,
-      startedAt,
-      expiresAt,
-      Math.max(0, took),
-      aged,
-      invalidated,
-      kind,
-      algorithm,
-      bytes.length,
-      tags
-    ])
-    return Exit.succeed(Buffer.concat([Buffer.from(`${line}\n`), bytes]))
-  })
+): Effect.Effect<string | Buffer> =>
+  compression.algorithm === ""
+    ? Exit.succeed(`${lineOf(header, kind, "", Buffer.byteLength(json))}\n${json}`)
+    : Effect.mapEager(compress(Buffer.from(json), compression), ({ algorithm, bytes }) =>
+        Buffer.concat([Buffer.from(`${lineOf(header, kind, algorithm, bytes.length)}\n`), bytes])
+      )
 
 /** Reads the header; `undefined` for whatever is no entry of this format. */
 export const readHeader = (bytes: Buffer): ReadHeader | undefined => {
@@ -118,6 +107,28 @@ export const readPayload = (
     parsed(json.toString())
   )
 }
+
+/** The header as it is written. */
+const lineOf = (
+  { incarnation, startedAt, expiresAt, took, keep: { aged, invalidated }, tags }: Header,
+  kind: Kind,
+  algorithm: Algorithm | "",
+  size: number
+): string =>
+  // JSON writes Infinity as null. A clock that was set back makes a lookup look shorter than nothing.
+  JSON.stringify([
+    format,
+    incarnation,
+    startedAt,
+    expiresAt,
+    Math.max(0, took),
+    aged,
+    invalidated,
+    kind,
+    algorithm,
+    size,
+    tags
+  ])
 
 const newline = 10
 
