@@ -140,11 +140,11 @@ class Batch {
     const { counters } = profiles.ofUnsafe(node[Node.TypeId])
     if (!settings.enabled || Node.isSkipped(node, this.#policy)) {
       counters.bypassed++
-      return ask(this.#alone, node, place)
+      return ask(this.#alone, node, [place])
     }
     const found = this.#lookups.atOnce(node, moment, this.#fiber)
     if (found !== undefined && this.#take(node, [place], found)) return
-    if (store.shared !== undefined) ask(this.#unknown, node, place)
+    if (store.shared !== undefined) ask(this.#unknown, node, [place])
     else this.#miss(node, [place], () => store.held(node, moment))
   }
 
@@ -183,14 +183,14 @@ class Batch {
   }
 
   /** Decides on a key that has no fresh answer. */
-  #miss(node: Node.Any, places: ReadonlyArray<number>, heldOf: () => Held): void {
+  #miss(node: Node.Any, places: Array<number>, heldOf: () => Held): void {
     const { profiles } = this.#lookups
     const policy = this.#policy
     const definition = node[Node.TypeId]
     const { counters } = profiles.ofUnsafe(definition)
     if (this.#fiber.getRef(CurrentTransaction) !== undefined) {
       counters.bypassed += places.length
-      ask(this.#alone, node, ...places)
+      ask(this.#alone, node, places)
       return
     }
     const held = heldOf()
@@ -201,7 +201,7 @@ class Batch {
       this.#callbacks.push(markStale)
       return
     }
-    ask(this.#wanted, node, ...places)
+    ask(this.#wanted, node, places)
     const tell = (policy.on ?? definition.on)?.miss
     if (tell !== undefined) this.#callbacks.push(told(node, tell(node)))
   }
@@ -362,10 +362,11 @@ class Batch {
   }
 }
 
-const ask = (asked: Map<string, Wanted>, node: Node.Any, ...places: ReadonlyArray<number>): void => {
+/** The list of places is its own from here on. */
+const ask = (asked: Map<string, Wanted>, node: Node.Any, places: Array<number>): void => {
   const key = flightKey(node)
   const known = asked.get(key)
-  if (known === undefined) asked.set(key, { node, places: [...places] })
+  if (known === undefined) asked.set(key, { node, places })
   else known.places.push(...places)
 }
 

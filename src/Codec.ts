@@ -112,8 +112,9 @@ export const decode = (
     case "absent":
       return Exit.succeed(absence)
     case "value":
+      if (jsonCodecs.get(definition.value)?.isPlain?.(json) === true) return Exit.succeed(Exit.succeed(json))
       return settled(() =>
-        Effect.flatMapEager(readUnsafe(jsonCodecUnsafe(definition.value), json), (value) =>
+        Effect.flatMapEager(jsonCodecUnsafe(definition.value).decode(json), (value) =>
           Exit.succeed(Exit.succeed(value))
         )
       )
@@ -136,6 +137,7 @@ interface JsonCodec {
   readonly isSame: ((a: any, b: any) => boolean) | undefined
 }
 
+/** Made when they are first needed: the first answer is decoded by the schema, plain or not. */
 const jsonCodecs = new WeakMap<AnySchema, JsonCodec>()
 
 /** Throws where a schema has no JSON. */
@@ -154,9 +156,6 @@ const jsonCodecUnsafe = (schema: AnySchema): JsonCodec => {
   jsonCodecs.set(schema, codec)
   return codec
 }
-
-const readUnsafe = (codec: JsonCodec, json: unknown): Effect.Effect<unknown, SchemaIssue.Issue> =>
-  codec.isPlain?.(json) === true ? Exit.succeed(json) : codec.decode(json)
 
 const writeUnsafe = (
   codec: JsonCodec,

@@ -85,10 +85,14 @@ export const spelling = (owner: string, fields: Fields, around = owner.length): 
   const single = names.length === 1 ? parts[0]! : undefined
   const primitive = single !== undefined && single.kind !== "json" && single.kind !== "boolean"
   const only = names[0] as string
-  const text = (key: any, which: ReadonlyArray<string> = names): string =>
-    which.length === 1
-      ? writers.get(which[0]!)!(key[which[0]!])
-      : which.map((name) => writers.get(name)!(key[name])).join(":")
+  const text = (key: any, which: ReadonlyArray<string> = names): string => {
+    let joined = ""
+    for (let i = 0; i < which.length; i++) {
+      const part = writers.get(which[i]!)!(key[which[i]!])
+      joined = i === 0 ? part : `${joined}:${part}`
+    }
+    return joined
+  }
   return {
     owner,
     fields: names,

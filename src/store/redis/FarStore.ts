@@ -103,6 +103,12 @@ interface Read {
   decoded: Effect.Effect<Exit.Exit<unknown, unknown>, Codec.Unreadable> | undefined
 }
 
+/** The answer in an entry. */
+type Decoded = Exit.Exit<Exit.Exit<unknown, unknown>, Codec.Unreadable>
+
+/** Takes what was looked at, for one of several places. */
+type Settle = (looked: Looked | Effect.Effect<Looked>, place: number) => void
+
 /** What is known of an entry. */
 interface Judged {
   readonly miss: Miss | undefined
@@ -332,19 +338,13 @@ class FarStore implements Shared {
 
   look(nodes: ReadonlyArray<Node.Any>, now: Now): Effect.Effect<ReadonlyArray<Looked>> {
     if (!this.isOpen) return Effect.succeed(nodes.map(() => away))
-    const [node] = nodes
-    if (node !== undefined && nodes.length === 1)
-      return Effect.callback((resume) =>
-        this.#lookAt(node, now, (one) =>
-          resume(Effect.isEffect(one) ? Effect.map(one, (looked) => [looked]) : Exit.succeed([one]))
-        )
-      )
+    if (nodes.length === 0) return Effect.succeed([])
     return Effect.callback((resume) => {
       const looked: Array<Looked | Effect.Effect<Looked>> = Array.from({ length: nodes.length })
       let missing = nodes.length
       let isPlain = true
-      const settle = (i: number, one: Looked | Effect.Effect<Looked>): void => {
-        looked[i] = one
+      const settle: Settle = (one, place) => {
+        looked[place] = one
         isPlain &&= !Effect.isEffect(one)
         if (--missing > 0) return
         resume(
@@ -353,34 +353,39 @@ class FarStore implements Shared {
             : Effect.forEach(looked, (one) => (Effect.isEffect(one) ? one : Effect.succeed(one)))
         )
       }
-      if (missing === 0) return resume(Effect.succeed([]))
-      nodes.forEach((node, i) => this.#lookAt(node, now, (one) => settle(i, one)))
+      for (let place = 0; place < nodes.length; place++) this.#lookAt(nodes[place]!, now, settle, place)
     })
   }
 
-  #lookAt(node: Node.Any, now: Now, settle: (looked: Looked | Effect.Effect<Looked>) => void): void {
-    const near = this.#near
+  // A batch looks at a thousand keys: here and below a closure more for each is felt.
+  #lookAt(node: Node.Any, now: Now, settle: Settle, place: number): void {
     const cell = this.#cellOfNode(node)
-    const found = near?.peek(node, now)
-    if (near === undefined || found === undefined) return this.#readFar(cell, node, now, settle)
-    cell.validate((isCovered) => {
-      if (!isCovered) settle(away)
-      // What the mirror has learnt meanwhile has ended what was found.
-      else if (near.isFresh(found, now)) settle({ found: found.taken() })
-      else this.#readFar(cell, node, now, settle)
-    })
+    const found = this.#near?.peek(node, now)
+    if (found === undefined) this.#readFar(cell, node, now, settle, place)
+    else this.#validate(cell, node, found, now, settle, place)
   }
 
-  #readFar(
+  #validate(
     cell: Cell,
     node: Node.Any,
+    found: NonNullable<ReturnType<Memory["peek"]>>,
     now: Now,
-    settle: (looked: Looked | Effect.Effect<Looked>) => void
+    settle: Settle,
+    place: number
   ): void {
+    cell.validate((isCovered) => {
+      if (!isCovered) settle(away, place)
+      // What the mirror has learnt meanwhile has ended what was found.
+      else if (this.#near!.isFresh(found, now)) settle({ found: found.taken() }, place)
+      else this.#readFar(cell, node, now, settle, place)
+    })
+  }
+
+  #readFar(cell: Cell, node: Node.Any, now: Now, settle: Settle, place: number): void {
     const definition = node[Node.TypeId]
     const key = definition.id(node)
     cell.read(this.#names.entry(definition, key), key, (answer, fresh) =>
-      settle(this.#looked(cell, node, key, answer, fresh, now))
+      settle(this.#looked(cell, node, key, answer, fresh, now), place)
     )
   }
 
@@ -400,20 +405,44 @@ class FarStore implements Shared {
     if (miss !== undefined && !(stale && Freshness.isWithin(stale, read.header.keep)))
       return { held: { miss, stale: undefined } }
     const decoded = (read.decoded ??= this.#decode(node, bytes, read))
-    const given = (exit: Exit.Exit<Exit.Exit<unknown, unknown>, Codec.Unreadable>): Looked => {
-      if (Exit.isFailure(exit)) {
-        this.#warnUnreadable(node, exit.cause)
-        return { held: { miss: "unreadable", stale: undefined } }
-      }
-      return stale === undefined
-        ? { found: this.#found(cell, node, key, exit.value, read.header, now) }
-        : { held: { miss: miss!, stale: { ...stale, exit: exit.value } } }
+    return isDone(decoded)
+      ? this.#given(cell, node, key, read, decoded, miss, stale, now)
+      : this.#givenLater(cell, node, key, read, decoded, miss, stale, now)
+  }
+
+  #given(
+    cell: Cell,
+    node: Node.Any,
+    key: string,
+    { header }: Read,
+    decoded: Decoded,
+    miss: Miss | undefined,
+    stale: Stale | undefined,
+    now: Now
+  ): Looked {
+    if (Exit.isFailure(decoded)) {
+      this.#warnUnreadable(node, decoded.cause)
+      return { held: { miss: "unreadable", stale: undefined } }
     }
-    if (isDone(decoded)) return given(decoded)
-    return Effect.map(Effect.exit(decoded), (exit) => {
+    return stale === undefined
+      ? { found: this.#found(cell, node, key, decoded.value, header, now) }
+      : { held: { miss: miss!, stale: { ...stale, exit: decoded.value } } }
+  }
+
+  #givenLater(
+    cell: Cell,
+    node: Node.Any,
+    key: string,
+    read: Read,
+    decoding: NonNullable<Read["decoded"]>,
+    miss: Miss | undefined,
+    stale: Stale | undefined,
+    now: Now
+  ): Effect.Effect<Looked> {
+    return Effect.map(Effect.exit(decoding), (decoded) => {
       // The next reader need not wait for it again.
-      read.decoded = exit
-      return given(exit)
+      read.decoded = decoded
+      return this.#given(cell, node, key, read, decoded, miss, stale, now)
     })
   }
 
@@ -464,14 +493,11 @@ class FarStore implements Shared {
     bytes: Buffer,
     { header }: Read
   ): Effect.Effect<Exit.Exit<unknown, unknown>, Codec.Unreadable> {
-    const definition = node[Node.TypeId]
-    const freezing = (exit: Exit.Exit<unknown, unknown>) => {
-      if (this.#settings.freeze && Exit.isSuccess(exit)) freeze(exit.value)
-      return exit
-    }
-    return Effect.flatMapEager(EntryBytes.readPayload(bytes, header), (json) =>
-      Effect.mapEager(Codec.decode(definition, header.kind, json), freezing)
+    const { kind } = header
+    const decoded = Effect.flatMapEager(EntryBytes.readPayload(bytes, header), (json) =>
+      Codec.decode(node[Node.TypeId], kind, json)
     )
+    return this.#settings.freeze ? Effect.mapEager(decoded, frozen) : decoded
   }
 
   /** A fresh answer. Memory keeps it, if the mirror still says that it is fresh. */
@@ -1008,6 +1034,11 @@ const isDone = <A, E>(effect: Effect.Effect<A, E>): effect is Exit.Exit<A, E> =>
 
 /** What is told where there was too much to tell. */
 const everything: Request = { keys: [], tags: [], patterns: ["*"], cause: "unknown outcome" }
+
+const frozen = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unknown> => {
+  if (Exit.isSuccess(exit)) freeze(exit.value)
+  return exit
+}
 
 const away: Looked = { held: { miss: "away", stale: undefined } }
 

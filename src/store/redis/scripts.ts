@@ -284,14 +284,9 @@ export const run = async <A>(
   keys: ReadonlyArray<string>,
   args: ReadonlyArray<string | number | Buffer>
 ): Promise<A> => {
-  const reply: unknown = await (redis as any)[command(name)](
-    3 + keys.length,
-    state,
-    log,
-    position,
-    ...keys,
-    ...args
-  )
+  // ioredis flattens a list, and copies arguments several times.
+  const list = [state, log, position, ...keys, ...args]
+  const reply: unknown = await (redis as any)[command(name)](3 + keys.length, list)
   if (!isAnswer[name](reply, keys.length)) throw new Error(`it does not answer the script "${name}"`)
   return reply as A
 }
