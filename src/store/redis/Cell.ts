@@ -233,7 +233,11 @@ export class Cell {
   #readCovered(reads: ReadonlyArray<Reading>): void {
     this.#covered(namesOf(reads), (values) =>
       reads.forEach(({ readers }, i) => {
-        for (const reader of readers) reader(values === undefined ? "away" : values[i]!, undefined)
+        const answer = values === undefined ? "away" : values[i]!
+        if (answer !== null || readers.length === 1) return readers.forEach((read) => read(answer, undefined))
+        // Where a herd finds nothing, its first goes ahead: what it asks for is sent before the others take their time.
+        readers[0]!(answer, undefined)
+        queueMicrotask(() => readers.slice(1).forEach((read) => read(answer, undefined)))
       })
     )
   }
