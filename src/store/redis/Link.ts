@@ -277,10 +277,10 @@ export class Link {
     if (this.#silence !== undefined) return
     const { stream } = this.redis
     const silence = Math.max(10 * this.#settings.deadline, 1000)
-    this.#silence = setTimeout(
-      () => stream.destroy(new Error(`nothing came over the connection for ${silence} ms`)),
-      silence
-    ).unref()
+    this.#silence = setTimeout(() => {
+      this.#silence = undefined
+      stream.destroy(new Error(`nothing came over the connection for ${silence} ms`))
+    }, silence).unref()
     stream.once("data", () => this.#expectNothing())
   }
 
