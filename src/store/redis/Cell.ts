@@ -322,8 +322,10 @@ export class Cell {
   ): Promise<Values | undefined> {
     try {
       for (let attempt = 1; ; attempt++) {
-        await asked.delta
-        if (this.#isCovered(asked, point)) return values
+        if (asked.delta !== undefined) {
+          await asked.delta
+          if (this.#isCovered(asked, point)) return values
+        }
         if (await this.#cover(point, asked.epoch, startedAt)) {
           this.#noteCovered(asked.at)
           return values
@@ -351,11 +353,11 @@ export class Cell {
     return { epoch, at, values, delta }
   }
 
-  /** The position that came last, which is nearly always the same as before. */
+  /** The position in a reply: read once while it stays the same, and every reply's own. */
   #positionOf(values: Values): Point | undefined {
     const text = values.at(-1)?.toString("latin1") ?? ""
     if (text !== this.#seen.text) this.#seen = { text, point: pointOf(text) }
-    const { point } = this.#seen
+    const point = this.#seen.point && { ...this.#seen.point }
     this.#noteAhead(point)
     return point
   }
