@@ -24,6 +24,7 @@ export default defineConfig(({ mode }) => ({
             "test/docs/**",
             "test/checker/**",
             "test/support/**",
+            "test/drizzle/model/**",
             "test/drizzle/{Model,changedRows,rowImages,cascades,effects,statementTables,preparedStatements,placeholders,postgresDriver,DbLive}.test.ts",
             "test/store/redis/{Link,redisSettings,names,entryBytes,compression,Mirror,Cell,scripts,Undelivered}.test.ts"
           ]

@@ -150,6 +150,7 @@ class PostgresConnection implements Connection {
   readonly #onRetried: (why: Retried) => void
   readonly #onLost: (connection: PostgresConnection) => void
   #isLost = false
+  #isInTransaction = false
   #isRunning = false
   #isBuilt = false
   /** What was sent last, in one step. */
@@ -199,6 +200,7 @@ class PostgresConnection implements Connection {
     this.#isBuilt = isBuilt
     const answer = this.#guard(runNow(statement(this.db)))
     this.#isRunning = false
+    if (!this.#isInTransaction) answer.catch(() => this.#forgetRows())
     const cancel = Effect.promise(async () => {
       // postgres.js sends in a later microtask, and forgets what is cancelled before.
       await new Promise((resolve) => setImmediate(resolve))
@@ -217,16 +219,30 @@ class PostgresConnection implements Connection {
   }
 
   async begin(modes: string): Promise<string> {
-    const answers: any = await this.command(`begin ${modes}; show transaction_isolation`)
-    return answers[1][0].transaction_isolation
+    this.#isInTransaction = true
+    try {
+      const answers: any = await this.command(`begin ${modes}; show transaction_isolation`)
+      return answers[1][0].transaction_isolation
+    } catch (error) {
+      this.#isInTransaction = false
+      this.#forgetRows()
+      throw error
+    }
   }
 
   async commit(): Promise<boolean> {
-    const { command }: any = await this.command("commit")
-    return command === "COMMIT"
+    this.#isInTransaction = false
+    try {
+      const { command }: any = await this.command("commit")
+      return command === "COMMIT"
+    } catch (error) {
+      this.#forgetRows()
+      throw error
+    }
   }
 
   async rollback(): Promise<void> {
+    this.#isInTransaction = false
     try {
       await this.command("rollback")
     } catch (error) {
@@ -239,6 +255,16 @@ class PostgresConnection implements Connection {
   command = (text: string): Promise<unknown> => {
     this.#sent = []
     return this.#guard(this.#send(text))
+  }
+
+  /**
+   * postgres.js counts the rows of an answer on, into the next one, where a statement has failed after it had sent some:
+   * that one would begin with empty places. Only a statement that succeeds ends the count. In a transaction the command
+   * that takes back what has failed does so.
+   */
+  #forgetRows(): void {
+    if (this.#isLost) return
+    this.#client.unsafe("select where false").then(undefined, () => this.lose())
   }
 
   /** A client that has lost its connection would open another one, outside of the transaction. */

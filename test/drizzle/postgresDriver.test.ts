@@ -84,6 +84,33 @@ const poolWorks = Effect.all(
 
 for (const database of databases.slice(1)) {
   describe(`postgresDriver on ${database.name}`, () => {
+    it.effect("a statement that fails after it has sent rows leaves none of them to the next answer", () =>
+      on(
+        database,
+        setUp,
+        () =>
+          Effect.gen(function* () {
+            const rows = sql`select 10 / (2000 - g) from generate_series(1, 3000) g`
+            const next = Db.query((db) => db.select().from(books))
+            const expected = [{ id: 1, title: "Emma" }]
+            const failing = Effect.flip(Db.query((db) => db.execute(rows)))
+            yield* failing
+            assert.deepStrictEqual(yield* next, expected)
+            yield* failing
+            assert.deepStrictEqual(yield* Db.transaction(next), expected)
+            // In a transaction, which takes back what has failed.
+            yield* Effect.flip(Db.transaction(failing))
+            assert.deepStrictEqual(yield* next, expected)
+            const inside = Effect.andThen(
+              Effect.ignore(Db.transaction(Db.query((db) => db.execute(rows)))),
+              next
+            )
+            assert.deepStrictEqual(yield* Db.transaction(inside), expected)
+          }),
+        1
+      )
+    )
+
     for (const maxConnections of [1, 3]) {
       describe(`a connection that dies, of ${maxConnections}`, () => {
         it.effect("before a statement leaves a pool that works", () =>

@@ -7,15 +7,14 @@
  * to be made minimal.
  */
 import { type Failure, makeMinimal } from "./minimal.ts"
-import type { Sabotage } from "./sabotage.ts"
 import type { Server } from "./servers.ts"
 import type { Drawn } from "./statements.ts"
 import { drawSteps } from "./steps.ts"
 import { noTally, type Tally } from "./tally.ts"
-import { World } from "./World.ts"
+import { World, type WorldOptions } from "./World.ts"
 
 /** What is checked. */
-export interface Options {
+export interface Options extends WorldOptions {
   readonly server: Server
   /** How many statements at least. */
   readonly statements: number
@@ -24,8 +23,6 @@ export interface Options {
   readonly round?: number | undefined
   /** Leaves statements out whose form, or table, is called so. */
   readonly without?: ReadonlyArray<string> | undefined
-  /** Tells less than the library does. */
-  readonly sabotage?: Sabotage | undefined
   /** After how many failures it ends; default 1. What comes after one is another round. */
   readonly failures?: number | undefined
   /** How many histories are tried to make a failure minimal; default 300. */
@@ -44,7 +41,7 @@ export interface Findings {
 /** Runs a check, until it has done what it was asked for, or something goes wrong. */
 export const check = async (options: Options): Promise<Findings> => {
   const { server, statements, seed, round = 200, without = [], onProgress } = options
-  const world = new World(server, options.sabotage)
+  const world = new World(server, options)
   const tally = noTally()
   const failures: Array<Failure> = []
   const isLeftOut = ({ form, targets }: Drawn) =>

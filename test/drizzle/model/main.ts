@@ -8,6 +8,7 @@
  * | `--database` | `all` | `pglite`, `postgres15`, `postgres18`, `all`, or the url of a server, where two databases are made |
  * | `--seed` | by chance | the same seed is the same statements |
  * | `--without` | | leaves out statements of these forms, or of these tables, separated by commas |
+ * | `--row-limit` | `1000` | more changed rows are told by table |
  * | `--failures` | `1` | after how many failures it ends |
  * | `--sabotage` | | leaves out some of what is told, which must be caught: a name, or `all`, one after the other |
  *
@@ -28,6 +29,7 @@ const { values } = parseArgs({
     database: { type: "string", default: "all" },
     seed: { type: "string" },
     without: { type: "string" },
+    "row-limit": { type: "string", default: "1000" },
     failures: { type: "string", default: "1" },
     sabotage: { type: "string" }
   }
@@ -81,6 +83,7 @@ const checkOn = async (server: Server, statements: number, seed: number): Promis
     seed,
     failures: number("failures", values.failures),
     without: values.without?.split(","),
+    rowLimit: number("row-limit", values["row-limit"]),
     onProgress: (done) => bar.update(done)
   })
   bar.stop()

@@ -14,8 +14,8 @@ import { definitions, undefinitions } from "./schema.ts"
 /** A database and its twin, with the same tables. */
 export interface Server {
   readonly name: string
-  /** The service under test. */
-  readonly layer: Layer.Layer<Db, never, Cacheme>
+  /** The service under test; more changed rows than its limit are told by table. */
+  readonly layer: (rowLimit: number | undefined) => Layer.Layer<Db, never, Cacheme>
   /** Runs SQL beside it, without telling anybody. */
   readonly run: (text: string) => Promise<unknown>
   readonly twin: {
@@ -32,7 +32,7 @@ export const inProcess = async (): Promise<Server> => {
   const [client, twin] = clients
   return {
     name: "PGlite",
-    layer: Layer.orDie(Db.layerPglite({ client })),
+    layer: (rowLimit) => Layer.orDie(Db.layerPglite({ client, rowLimit })),
     run: (text) => client.exec(text),
     twin: {
       db: drizzlePglite(twin),
@@ -66,7 +66,7 @@ export const onServer = async (url: string, stopServer?: () => Promise<void>): P
   const [client, twin, drizzled] = [clients[0]!, clients[1]!, connect(urls[1]!)]
   return {
     name: `Postgres ${Math.floor(version / 10_000)}`,
-    layer: Layer.orDie(Db.layerPostgres({ url: urls[0]!, maxConnections: 2 })),
+    layer: (rowLimit) => Layer.orDie(Db.layerPostgres({ url: urls[0]!, maxConnections: 2, rowLimit })),
     run: (text) => client.unsafe(text),
     twin: { db: drizzlePostgres(drizzled), run: (text) => twin.unsafe(text) },
     stop: async () => {

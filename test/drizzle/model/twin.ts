@@ -24,7 +24,8 @@ export const doPlainly = async (db: AnyDatabase, step: Step, trace: Trace, depth
     if (needsTransaction) await db.execute(sql`commit`)
     trace.push(isAlone ? written(answers[0]) : answers.map(written).join(" and "))
   } catch (error) {
-    if (needsTransaction) await db.execute(sql`rollback`)
+    // Also without a transaction: after rows that were followed by an error, postgres.js would count the next ones from there.
+    if (depth === 0) await db.execute(sql`rollback`)
     throw givenUp(trace, codeOf(error))
   }
 }
