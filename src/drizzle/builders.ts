@@ -6,7 +6,6 @@ import { Column, getTableName, is, Param, SQL, type SQLWrapper, sql, StringChunk
 import { PgDeleteBase, PgInsertBase, PgTable, PgUpdateBase } from "drizzle-orm/pg-core"
 import { WithSubquery } from "drizzle-orm/subquery"
 import { rowsOf, runNow } from "./Connection.ts"
-import * as Model from "./Model.ts"
 import type { TableRef } from "./statementTables.ts"
 
 /** A built statement of Drizzle's: it runs when it is awaited. (Relational queries hide `getSQL` in their type.) */
@@ -78,12 +77,6 @@ export const refOf = (table: PgTable): TableRef => {
   return { schema: parts[symbols.Schema], name: parts[symbols.OriginalName]! }
 }
 
-/** The name of a table in tags. */
-export const nameOf = (table: PgTable): string => {
-  const { schema, name } = refOf(table)
-  return Model.tableName(schema, name)
-}
-
 /** The name of a source of rows in its statement: its alias, or its own. */
 export const aliasOf = (source: unknown): string | undefined =>
   is(source, Table) ? getTableName(source) : (source as { readonly _?: { readonly alias?: string } })._?.alias
@@ -97,7 +90,7 @@ export const sourcesOf = ({ config }: Builder): ReadonlyArray<unknown> =>
 /** A column, quoted, of the old row, the new one, or the statement's table. */
 export const columnOf = (of: string, column: string): string => `${quoted(of)}.${quoted(column)}`
 
-export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
+const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
 /** Columns as text, in one value. */
 export const textArray = (of: string, columns: ReadonlyArray<string>): string =>
@@ -160,7 +153,7 @@ export const conflictOf = (builder: Builder): Conflict | undefined => {
     )
   const names = [...builder.dialect.sqlToQuery(target).sql.matchAll(/"((?:[^"]|"")*)"/g)]
   const condition = chunks.slice(middle + 2).find((chunk): chunk is SQL => is(chunk, SQL))
-  const withoutCondition = new SQL([...chunks.slice(0, middle + 2)])
+  const withoutCondition = new SQL(chunks.slice(0, middle + 2))
   const asked = condition === undefined ? undefined : new SQL(condition.queryChunks.slice(1))
   return {
     target: names.map(([, name]) => name!.replaceAll('""', '"')),

@@ -24,7 +24,7 @@ interface ServerColumn {
 }
 
 /** A trigger that is not the server's own. */
-export interface Trigger {
+interface Trigger {
   readonly name: string
   readonly events: ReadonlySet<Event>
   /** True when it may change the row before it is written. */
@@ -36,7 +36,7 @@ export interface Trigger {
 }
 
 /** What a foreign key does to the rows that refer to a changed one. */
-export type Action = "nothing" | "cascade" | "set null" | "set default"
+type Action = "nothing" | "cascade" | "set null" | "set default"
 
 /** A foreign key that refers to a table. The table is the one that has the key. */
 export interface Reference extends Named {

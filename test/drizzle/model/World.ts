@@ -265,12 +265,14 @@ export class World {
         else if (!part.isCaught) return yield* exit
         if (part.asks && this.#known !== undefined) yield* this.#askInside
       }
-      if (step.fails) return yield* Effect.fail(new GivenUp("it fails by itself"))
+      if (step.fails) return yield* new GivenUp({ message: "it fails by itself" })
       return kept
     })
     return Effect.catchCause(Db.transaction(body), (cause) => {
       const error = Cause.squash(cause)
-      return Effect.fail(error instanceof GivenUp ? error : new GivenUp(end(Exit.failCause(cause))))
+      return Effect.fail(
+        error instanceof GivenUp ? error : new GivenUp({ message: end(Exit.failCause(cause)) })
+      )
     })
   }
 

@@ -9,7 +9,7 @@ import { columnsOf, type Data, keyOf, type Row, tableNames, tables } from "./cop
 import type { Kind } from "./World.ts"
 
 /** What a write was, and what it has changed. */
-export interface Told {
+interface Told {
   /** The tables that its statements name as written, as tags call them. */
   readonly targets: ReadonlyArray<string>
   readonly before: Data

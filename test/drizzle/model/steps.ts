@@ -6,7 +6,7 @@ import { type Chance, makeChance } from "../../checker/chance.ts"
 import { type Drawn, draw } from "./statements.ts"
 
 /** One call of `Db.mutate`, of one statement or of several. */
-export interface Write {
+interface Write {
   readonly does: "write"
   /** Each number is a statement. */
   readonly statements: ReadonlyArray<number>
@@ -21,7 +21,7 @@ export interface Transaction {
 }
 
 /** A step in a transaction. */
-export interface Part {
+interface Part {
   readonly step: Step
   /** True when its failure is ignored. */
   readonly isCaught: boolean

@@ -30,7 +30,7 @@ export interface Precision {
 }
 
 /** How the statements of one form were told. */
-export interface FormTally {
+interface FormTally {
   /** Nothing was changed, so nothing was told. */
   nothing: number
   byRow: number

@@ -1,5 +1,6 @@
 /** What a step does by plain Drizzle, on the twin of the database: what `Db` must answer, keep and refuse just so. */
 import { sql } from "drizzle-orm"
+import { Data } from "effect"
 import type { Statement } from "../../../src/drizzle/builders.ts"
 import type { AnyDatabase } from "../../../src/drizzle/Connection.ts"
 import { draw } from "./statements.ts"
@@ -9,7 +10,7 @@ import type { Step, Transaction } from "./steps.ts"
 export type Trace = Array<string>
 
 /** A step that was given up, and why: an SQLSTATE, or a word. */
-export class GivenUp extends Error {}
+export class GivenUp extends Data.TaggedError("GivenUp")<{ readonly message: string }> {}
 
 /** Does a step. Throws `GivenUp` if it is not kept. */
 export const doPlainly = async (db: AnyDatabase, step: Step, trace: Trace, depth = 0): Promise<void> => {
@@ -39,7 +40,7 @@ const transact = async (db: AnyDatabase, { parts, fails }: Transaction, trace: T
   try {
     await db.execute(start)
   } catch (error) {
-    throw new GivenUp(codeOf(error))
+    throw new GivenUp({ message: codeOf(error) })
   }
   try {
     for (const { step, isCaught } of parts) {
@@ -49,18 +50,18 @@ const transact = async (db: AnyDatabase, { parts, fails }: Transaction, trace: T
         if (!isCaught) throw error
       }
     }
-    if (fails) throw new GivenUp("it fails by itself")
+    if (fails) throw new GivenUp({ message: "it fails by itself" })
     await db.execute(keep)
   } catch (error) {
     await db.execute(undo)
-    throw error instanceof GivenUp ? error : new GivenUp(codeOf(error))
+    throw error instanceof GivenUp ? error : new GivenUp({ message: codeOf(error) })
   }
 }
 
 /** Notes a refusal. */
 export const givenUp = (trace: Trace, code: string): GivenUp => {
   trace.push(`refused: ${code}`)
-  return new GivenUp(code)
+  return new GivenUp({ message: code })
 }
 
 /** The SQLSTATE of an error, wherever it is. */
