@@ -235,7 +235,7 @@ const expectedOf = ({ column, referenced }: KnownSide): string => {
 /** The text of an id, as a program has it in this column. */
 const textOf = (column: Column, kind: Kind, id: unknown): string | undefined => {
   if (typeof id !== "number" && typeof id !== "bigint" && typeof id !== "string") return undefined
-  const isText = typeof id === "string" && column.dataType !== "string" && column.dataType !== "custom"
+  const isText = typeof id === "string" && !/^(string|custom)\b/.test(column.dataType)
   // A text where the column's own values are none: only as the server writes it, and as no program value.
   if (isText) return kind.text(id) === id ? id : undefined
   return kind.text(column.mapToDriverValue(id))

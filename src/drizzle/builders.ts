@@ -1,6 +1,6 @@
 /**
- * Drizzle's builders of writes, as far as they have to be looked into: their parts beyond the public types (0.45), and
- * how one is run so that it returns more than it was asked for.
+ * Drizzle's builders of writes, as far as they have to be looked into: their parts beyond the public types, and
+ * how one is run so that it returns more than it was asked for. Both Drizzle 0.45 and 1.0 are read here.
  */
 import { Column, getTableName, is, Param, SQL, type SQLWrapper, sql, StringChunk, Table } from "drizzle-orm"
 import { PgDeleteBase, PgInsertBase, PgTable, PgUpdateBase } from "drizzle-orm/pg-core"
@@ -14,7 +14,8 @@ export type Statement<A = unknown> = PromiseLike<A> &
 
 /** What builds SQL. */
 export interface Dialect {
-  readonly casing: { readonly getColumnCasing: (column: Column) => string }
+  /** Of 0.45; in 1.0 a column has its name. */
+  readonly casing?: { readonly getColumnCasing: (column: Column) => string }
   readonly sqlToQuery: (query: unknown) => { readonly sql: string }
   readonly buildFromTable: (table: unknown) => SQLWrapper
   readonly buildJoins: (joins: unknown) => SQLWrapper | undefined
@@ -29,16 +30,14 @@ interface Source extends SQLWrapper, PromiseLike<unknown> {
     readonly set: Readonly<Record<string, unknown>>
     readonly from?: unknown
     readonly joins?: ReadonlyArray<{ readonly table: unknown }>
-    /** Of an insert: rows of Params and SQL by property, or a query. */
+    /** Of an insert: rows of SQL and Params (in 1.0 the values themselves) by property, or a query. */
     readonly values: ReadonlyArray<Readonly<Record<string, unknown>>>
     readonly select?: boolean
     returning: unknown
     returningFields: Record<string, unknown>
   }
   readonly dialect: Dialect
-  readonly session: {
-    readonly prepareQuery: (...args: ReadonlyArray<unknown>) => { readonly execute: () => Promise<unknown> }
-  }
+  readonly session: { readonly execute: (query: unknown) => Promise<unknown> }
   readonly returning: (fields: object) => unknown
 }
 
@@ -96,12 +95,16 @@ const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 export const textArray = (of: string, columns: ReadonlyArray<string>): string =>
   `jsonb_build_array(${columns.map((column) => `${columnOf(of, column)}::text`).join(", ")})::text`
 
+/** The name of a column on the server. */
+export const columnName = ({ casing }: Dialect, column: Column): string =>
+  casing === undefined ? column.name : casing.getColumnCasing(column)
+
 /** The columns of a table object, by their names on the server. */
 export const columnsOf = ({ config, dialect }: Builder): ReadonlyMap<string, Column> =>
   new Map(
     Object.values(config.table as unknown as Record<string, unknown>)
       .filter((column): column is Column => is(column, Column))
-      .map((column) => [dialect.casing.getColumnCasing(column), column])
+      .map((column) => [columnName(dialect, column), column])
   )
 
 /** The columns that an update, or the update of an upsert, assigns; `undefined` if that cannot be told. */
@@ -114,7 +117,7 @@ export const assignedColumns = (builder: Builder): ReadonlySet<string> | undefin
       .filter(
         ([property, column]) => builder.config.set[property] !== undefined || column?.onUpdateFn !== undefined
       )
-      .map(([, column]) => builder.dialect.casing.getColumnCasing(column))
+      .map(([, column]) => columnName(builder.dialect, column))
   )
 }
 
@@ -166,11 +169,21 @@ export const conflictOf = (builder: Builder): Conflict | undefined => {
 }
 
 const isText = (chunk: unknown, text: RegExp): boolean =>
-  is(chunk, StringChunk) && text.test(chunk.value.join(""))
+  is(chunk, StringChunk) && text.test([chunk.value].flat().join(""))
 
-/** A value that is sent as it is; `undefined` for an expression, or nothing. */
-export const plainValue = (value: unknown): Param | undefined =>
-  is(value, Param) && value.value !== undefined ? value : undefined
+/** A value of an insert's that is sent as it is; `undefined` for an expression, or nothing. */
+export const plainValue = (value: unknown, column: Column): Param | undefined => {
+  if (value === undefined || is(value, SQL) || is(value, StringChunk)) return undefined
+  if (!is(value, Param)) return new Param(value, column)
+  return value.value === undefined ? undefined : value
+}
+
+/** The column that a condition compares with one value, and does nothing else. */
+export const equalColumn = (condition: unknown): Column | undefined => {
+  const chunks = is(condition, SQL) ? condition.queryChunks.filter((chunk) => !isText(chunk, /^$/)) : []
+  const [column, sign] = chunks
+  return chunks.length === 3 && is(column, Column) && isText(sign, /^ = $/) ? column : undefined
+}
 
 /** What is done to a statement before it runs. */
 export interface Additions {
@@ -198,19 +211,16 @@ const prefix = "__cm_"
 
 /** Runs a query of our own in the session of a statement. */
 export const ask = async (
-  { dialect, statement }: Builder,
+  { statement }: Builder,
   query: SQL
-): Promise<ReadonlyArray<Record<string, unknown>>> =>
-  rowsOf(
-    await statement.session.prepareQuery(dialect.sqlToQuery(query), undefined, undefined, true).execute()
-  )
+): Promise<ReadonlyArray<Record<string, unknown>>> => rowsOf(await statement.session.execute(query))
 
 /**
  * Runs a statement that returns more than was asked for. What is added comes last and is taken off again, so that the
  * answer is the one that was asked for.
  */
 export const runWith = async (builder: Builder, additions: Additions): Promise<Returned> => {
-  const { config, dialect, statement } = builder
+  const { config, statement } = builder
   const { returning: asked, returningFields: askedFields, where, withList, onConflict } = config
   const { before, condition } = additions
   const fields = Object.entries(additions.fields)
@@ -244,9 +254,7 @@ export const runWith = async (builder: Builder, additions: Additions): Promise<R
     // Without a RETURNING of its own the answer is the driver's, which tells how many rows were changed.
     const query =
       additions.atMost === undefined ? statement.getSQL() : counted(statement.getSQL(), additions.atMost)
-    const raw = await statement.session
-      .prepareQuery(dialect.sqlToQuery(query), undefined, undefined, true)
-      .execute()
+    const raw = await statement.session.execute(query)
     const rows = rowsOf(raw).map(
       (row) =>
         Object.fromEntries(fields.map(([name]) => [name, row[prefix + name]])) as Record<

@@ -12,7 +12,7 @@
  */
 import { type Column, type SQL, type SQLWrapper, sql } from "drizzle-orm"
 import * as Effect from "effect/Effect"
-import { aliasOf, type Builder, columnOf, refOf, textArray } from "./builders.ts"
+import { aliasOf, type Builder, columnName, columnOf, refOf, textArray } from "./builders.ts"
 import type { Catalog, Reference, TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
 import type { DbError } from "./DbError.ts"
@@ -65,7 +65,7 @@ export const cascadesOf = (
 
     const table = aliasOf(config.table)!
     const condition = where === undefined ? sql`` : sql` where ${where}`
-    const nameOf = (column: Column) => dialect.casing.getColumnCasing(column)
+    const nameOf = (column: Column) => columnName(dialect, column)
     const rows = (columns: ReadonlyArray<string>) =>
       sql`select ${listOf(table, columns)} from ${config.table}${condition}`
     const limited = sql`limit ${sql.raw(String(rowLimit + 1))} for update`

@@ -11,7 +11,7 @@
  *
  * What foreign keys and triggers change in other tables is told by table (`effects.ts`).
  */
-import { is, type SQL, type SQLWrapper, sql } from "drizzle-orm"
+import { is, type SQLWrapper, sql } from "drizzle-orm"
 import type { PgTable } from "drizzle-orm/pg-core"
 import { PgRaw } from "drizzle-orm/pg-core/query-builders/raw"
 import * as Effect from "effect/Effect"
@@ -21,8 +21,10 @@ import {
   assignedColumns,
   type Builder,
   builderOf,
+  columnName,
   columnsOf,
   type Dialect,
+  equalColumn,
   isUpsert,
   refOf,
   runWith,
@@ -267,7 +269,7 @@ const changedGroups = (
   if (changed === undefined) return [undefined, ...model.volatile.keys()]
   const groupOf = new Map(
     [...model.volatile].flatMap(([group, columns]) =>
-      columns.map(({ column }) => [builder.dialect.casing.getColumnCasing(column), group] as const)
+      columns.map(({ column }) => [columnName(builder.dialect, column), group] as const)
     )
   )
   const groups = new Set([...changed].map((column) => groupOf.get(column)))
@@ -284,24 +286,17 @@ const obstacleOf = (
   if (model === undefined) return "it has no model here"
   if (info === undefined) return "the server does not know the table"
   if (!info.isPlain) return "it is a view, or has rules or row-level security"
-  return columnObstacle(info, model, (column) => builder.dialect.casing.getColumnCasing(column))
+  return columnObstacle(info, model, (column) => columnName(builder.dialect, column))
 }
 
 /** True when it cannot change more rows than are told one by one: they need not be counted by the server. */
 const isFewRows = (builder: Builder, rowLimit: number): boolean => {
   const { values, select, where } = builder.config
   if (builder.kind === "insert") return select !== true && values.length <= rowLimit
-  const [start, column, sign, value, end] = (where as SQL | undefined)?.queryChunks ?? []
-  const isOne = (chunk: unknown, text: string) =>
-    (chunk as { readonly value?: ReadonlyArray<string> } | undefined)?.value?.join("") === text
-  const isPrimary = (column as { readonly primary?: boolean } | undefined)?.primary === true
+  const column = equalColumn(where)
   return (
-    isPrimary &&
-    columnsOf(builder).has(builder.dialect.casing.getColumnCasing(column as never)) &&
-    isOne(start, "") &&
-    isOne(sign, " = ") &&
-    value !== undefined &&
-    (end === undefined || isOne(end, "")) &&
+    column?.primary === true &&
+    columnsOf(builder).has(columnName(builder.dialect, column)) &&
     builder.config.from === undefined
   )
 }

@@ -103,6 +103,8 @@ const withoutLast = (text: string, character: string): string => {
 
 /** The kind of a column, by its SQL type; `undefined` when its values have no canonical text. */
 export const kindOf = (column: Column): Kind | undefined => {
+  // Of a list, 1.0 tells the type of its items.
+  if (((column as { readonly dimensions?: number }).dimensions ?? 0) > 0) return undefined
   if (column.columnType === "PgEnumColumn" || column.columnType === "PgEnumObjectColumn") return text
   const type = column.getSQLType().toLowerCase()
   if (/^(small|big)?(int|integer|serial)$|^int[248]$/.test(type)) return integer

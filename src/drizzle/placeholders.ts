@@ -62,14 +62,15 @@ export const missing = (owner: string, name: string): TypeError =>
 /** What is looked at of a builder beside its SQL. */
 const parts = ["set", "values", "onConflict", "joins", "where", "having", "limit", "offset"] as const
 
-/** What is used of Drizzle's statements beyond their public types (0.45). */
+/** What is used of Drizzle's statements beyond their public types. */
 interface Internals {
   config?: Record<(typeof parts)[number], unknown>
-  getSQL?: () => SQL
+  getSQL?: (...how: Array<any>) => SQL
   /** Of a relational query. */
-  _getQuery?: () => { readonly sql: SQL }
-  /** Of `$count`. */
+  _getQuery?: (...how: Array<any>) => { readonly sql: SQL }
+  /** Of `$count`, in 0.45 and in 1.0. */
   sql?: unknown
+  countConfig?: { readonly filters?: unknown }
 }
 
 class Filler {
@@ -88,24 +89,40 @@ class Filler {
     const internals = statement as Internals
     if (internals.config !== undefined) {
       for (const part of parts) {
-        const filled = this.#part(internals.config[part])
+        const given = internals.config[part]
+        const filled = part === "values" ? this.#rows(given) : this.#part(given)
         if (filled !== internals.config[part]) internals.config[part] = filled
       }
     }
     const { getSQL, _getQuery } = internals
     if (_getQuery !== undefined) {
-      internals._getQuery = () => {
-        const query = _getQuery.call(statement)
+      internals._getQuery = (...how) => {
+        const query = _getQuery.apply(statement, how)
         return { ...query, sql: this.#sql(query.sql) }
       }
       internals._getQuery()
     } else if (is(internals.sql, SQL)) internals.sql = this.#sql(internals.sql)
-    else if (getSQL !== undefined) {
-      internals.getSQL = () => this.#sql(getSQL.call(statement))
+    else if (internals.countConfig !== undefined) {
+      const { filters } = internals.countConfig
+      internals.countConfig = { ...internals.countConfig, filters: this.#part(filters) }
+    } else if (getSQL !== undefined) {
+      internals.getSQL = (...how) => this.#sql(getSQL.apply(statement, how))
       // Now, to learn which placeholders it has.
       internals.getSQL()
     }
     return statement
+  }
+
+  /** Fills the rows of an insert, which in 1.0 hold values as they are. (A query is filled with the whole statement.) */
+  #rows(rows: unknown): unknown {
+    if (!Array.isArray(rows)) return rows
+    return this.#each(rows, (row) => {
+      const before = Object.values(row)
+      const after = this.#each(before, (value) =>
+        is(value, Placeholder) ? this.#take(value.name) : this.#part(value)
+      )
+      return after === before ? row : Object.fromEntries(Object.keys(row).map((name, i) => [name, after[i]]))
+    })
   }
 
   /** Fills a part of a builder: SQL, or plain objects and lists of it. */

@@ -272,7 +272,8 @@ class PostgresConnection implements Connection {
     if (this.#isLost) throw Object.assign(new Error("the connection was lost"), { code: goneCode })
     const query = this.#client.unsafe(...args)
     this.#sent.push(query)
-    return query
+    // In the order in which they come here, whenever Drizzle gets to wait for them.
+    return query.execute()
   }
 
   async #guard<A>(answer: PromiseLike<A>): Promise<A> {

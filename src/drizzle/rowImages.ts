@@ -20,6 +20,7 @@ import {
   aliasOf,
   assignedColumns,
   type Builder,
+  columnName,
   columnOf,
   columnsOf,
   conflictOf,
@@ -68,7 +69,7 @@ export const imagesOf = (
 ): Images | string => {
   const columns = model.columns.map((column) => ({
     ...column,
-    name: builder.dialect.casing.getColumnCasing(column.column)
+    name: columnName(builder.dialect, column.column)
   }))
   const table = aliasOf(builder.config.table)!
   const current = fieldsOf(columns, "n", table)
@@ -182,10 +183,9 @@ const differenceOf = (
   model: ModelDefinition,
   group: string | undefined
 ): string => {
-  const casing = builder.dialect.casing
   const volatile = new Map(
     [...model.volatile].flatMap(([name, columns]) =>
-      columns.map(({ column }) => [casing.getColumnCasing(column), name] as const)
+      columns.map(({ column }) => [columnName(builder.dialect, column), name] as const)
     )
   )
   const changed = changedColumns(info, assignedColumns(builder)) ?? info.columns.keys()
@@ -271,12 +271,12 @@ const conflictingRows = (builder: Builder, info: TableInfo): SQL | string => {
   const conflict = conflictOf(builder)
   const columns = columnsOf(builder)
   const target = (conflict?.target ?? []).map((name) => columns.get(name))
-  if (conflict === undefined || target.length === 0 || target.some((column) => column === undefined))
+  if (conflict === undefined || target.length === 0 || !target.every((column) => column !== undefined))
     return "the columns of the conflict are not told"
   if (config.select === true) return "the server does not return old values, and a query gives the rows"
   const properties = Object.entries(config.table as unknown as Record<string, unknown>)
   const names = target.map((column) => properties.find(([, value]) => value === column)![0])
-  const keys = config.values.map((row) => names.map((name) => plainValue(row[name])))
+  const keys = config.values.map((row) => names.map((name, i) => plainValue(row[name], target[i]!)))
   if (keys.some((values) => values.includes(undefined)))
     return "the server does not return old values, and a key is not given as a value"
   const list = (chunks: ReadonlyArray<SQLWrapper>) => sql`(${sql.join([...chunks], sql`, `)})`

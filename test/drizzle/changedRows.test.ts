@@ -389,7 +389,7 @@ for (const database of databases) {
         Effect.gen(function* () {
           // The same statements by Drizzle alone, on equal rows.
           const client = url === undefined ? undefined : connect(url)
-          const plain: any = client === undefined ? undefined : drizzlePostgres(client)
+          const plain: any = client === undefined ? undefined : drizzlePostgres({ client })
           const upper = (field: any) => sql<string>`upper(${field})`
           const statements: ReadonlyArray<(db: any) => any> = [
             (db) => db.update(books).set({ title: "a" }).where(eq(books.id, 1)).returning(),

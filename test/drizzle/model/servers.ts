@@ -35,7 +35,7 @@ export const inProcess = async (): Promise<Server> => {
     layer: (rowLimit) => Layer.orDie(Db.layerPglite({ client, rowLimit })),
     run: (text) => client.exec(text),
     twin: {
-      db: drizzlePglite(twin),
+      db: drizzlePglite({ client: twin }),
       run: async (text) => (await twin.exec(text)).at(-1)!.rows
     },
     stop: async () => {
@@ -68,7 +68,7 @@ export const onServer = async (url: string, stopServer?: () => Promise<void>): P
     name: `Postgres ${Math.floor(version / 10_000)}`,
     layer: (rowLimit) => Layer.orDie(Db.layerPostgres({ url: urls[0]!, maxConnections: 2, rowLimit })),
     run: (text) => client.unsafe(text),
-    twin: { db: drizzlePostgres(drizzled), run: (text) => twin.unsafe(text) },
+    twin: { db: drizzlePostgres({ client: drizzled }), run: (text) => twin.unsafe(text) },
     stop: async () => {
       await Promise.all([...clients, drizzled].map((client) => client.end({ timeout: 1 })))
       for (const name of names) await admin.unsafe(`drop database ${name} with (force)`)
