@@ -29,6 +29,22 @@ export default defineConfig(({ mode }) => ({
             "test/store/redis/{Link,redisSettings,names,entryBytes,compression,Mirror,Cell,scripts,Undelivered}.test.ts"
           ]
         }
+      },
+      // What reads Drizzle's statements, with the next Drizzle. Its types are not looked at.
+      {
+        extends: true,
+        resolve: { alias: [{ find: /^drizzle-orm(?=$|\/)/, replacement: "drizzle-orm-rc" }] },
+        test: {
+          name: "Drizzle 1.0",
+          setupFiles: ["test/support/drizzle10.ts"],
+          exclude: [
+            "test/*.test.ts",
+            "test/!(drizzle)/**",
+            // Nothing in these looks into a statement.
+            "test/drizzle/{statementTables,preparedStatements,postgresDriver,DbLive}.test.ts",
+            ...(mode === "full" ? [] : ["test/drizzle/{Db,transaction,effects,traps,model/writes}.test.ts"])
+          ]
+        }
       }
     ]
   }
