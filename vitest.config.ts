@@ -42,7 +42,9 @@ export default defineConfig(({ mode }) => ({
             "test/!(drizzle)/**",
             // Nothing in these looks into a statement.
             "test/drizzle/{statementTables,preparedStatements,postgresDriver,DbLive}.test.ts",
-            ...(mode === "full" ? [] : ["test/drizzle/{Db,transaction,effects,traps,model/writes}.test.ts"])
+            ...(mode === "full"
+              ? []
+              : ["test/drizzle/{Db,Link,Model,placeholders,transaction,effects,traps,model/writes}.test.ts"])
           ]
         }
       }

@@ -36,7 +36,7 @@ describe("the model check of writes", () => {
       `finds no stale answer, and no answer or row unlike plain Drizzle's, on ${name}`,
       async () => {
         const findings = await using(open, (server) =>
-          check({ server, statements: isFull ? 3000 : 300, seed, rowLimit })
+          check({ server, statements: isFull ? 3000 : 200, seed, rowLimit })
         )
         assert.strictEqual(told(findings), "", `seed ${seed}`)
         const { tally } = findings
