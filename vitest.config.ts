@@ -25,7 +25,7 @@ export default defineConfig(({ mode }) => ({
             "test/checker/**",
             "test/support/**",
             "test/drizzle/model/**",
-            "test/drizzle/{Model,changedRows,rowImages,cascades,effects,statementTables,preparedStatements,placeholders,postgresDriver,DbLive}.test.ts",
+            "test/drizzle/{Model,changedRows,rowImages,cascades,effects,rights,statementTables,preparedStatements,placeholders,postgresDriver,DbLive}.test.ts",
             "test/store/redis/{Link,redisSettings,names,entryBytes,compression,Mirror,Cell,scripts,Undelivered}.test.ts"
           ]
         }
@@ -44,7 +44,9 @@ export default defineConfig(({ mode }) => ({
             "test/drizzle/{statementTables,preparedStatements,postgresDriver,DbLive}.test.ts",
             ...(mode === "full"
               ? []
-              : ["test/drizzle/{Db,Link,Model,placeholders,transaction,effects,traps,model/writes}.test.ts"])
+              : [
+                  "test/drizzle/{Db,Link,Model,placeholders,transaction,effects,rights,traps,model/writes}.test.ts"
+                ])
           ]
         }
       }

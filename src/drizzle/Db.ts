@@ -110,6 +110,8 @@ interface Level {
   readonly transaction: Transaction
   /** Whether it, or anything in it, has changed tables themselves. */
   readonly definesTables: { now: boolean }
+  /** What is known of tables: after raw SQL, which may have set a role with other rights, only what was asked since. */
+  readonly known: { catalog: Catalog | undefined }
   /** What was in its way, or in that of anything in it, unless another statement has run since. */
   readonly conflict: { now: DbError | undefined }
   isOpen: boolean
@@ -165,7 +167,10 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Se
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
         settle(() => connection.start(() => statement, isPreparable(statement, level)), restore),
-        ({ exit, interruption }) => interruption ?? readFailure("Db.query", exit, "uncommitted")
+        ({ exit, interruption }) => {
+          if (level !== undefined && is(statement, PgRaw)) level.known.catalog = catalog.anew()
+          return interruption ?? readFailure("Db.query", exit, "uncommitted")
+        }
       )
     )
 
@@ -232,7 +237,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Se
       return { exit: interruption ?? Exit.succeed(answerOf([answer])), report }
     }
     forgetMistaken(outcome)
-    const report = isUnknown(outcome)
+    const report = mayHaveRun(outcome)
       ? yield* publish([requestOf(atMost, attribution)], "unknown outcome")
       : undefined
     return { exit: interruption ?? Exit.failCause(outcome.cause), report }
@@ -246,16 +251,22 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Se
     attribution: Attribution,
     restore: Restore
   ): Effect.fn.Return<any, DbError> {
-    const planned = yield* plan(catalog, level.connection, statement, { tables: options.tables, rowLimit })
+    const known = level.known.catalog ?? catalog
+    const planned = yield* plan(known, level.connection, statement, { tables: options.tables, rowLimit })
     const { exit, interruption } = yield* settle(
       () => level.connection.start(() => planned.run("inside"), isPreparable(statement, level)),
       restore
     )
     if (planned.isDefinition) level.definesTables.now = true
+    if (is(statement, PgRaw)) level.known.catalog = catalog.anew()
     const outcome = readFailure("Db.mutate", exit, "uncommitted")
     forgetMistaken(outcome)
-    if (Exit.isSuccess(outcome)) {
-      const request = yield* told(planned, outcome.value, attribution)
+    const request = Exit.isSuccess(outcome)
+      ? yield* told(planned, outcome.value, attribution)
+      : mayHaveRun(outcome)
+        ? requestOf(planned.atMost, attribution)
+        : undefined
+    if (request !== undefined) {
       level.transaction.changed.add(request)
       level.collected.push(request)
     }
@@ -444,8 +455,9 @@ const makeLevel = (
   connection: Connection,
   depth: number,
   { changed, readCommitted }: Pick<Transaction, "changed" | "readCommitted">,
-  outer: Pick<Level, "definesTables" | "conflict"> = {
+  outer: Pick<Level, "definesTables" | "known" | "conflict"> = {
     definesTables: { now: false },
+    known: { catalog: undefined },
     conflict: { now: undefined }
   }
 ): Level => {
@@ -457,6 +469,7 @@ const makeLevel = (
     collected,
     transaction: { readCommitted, changed, defer: (request) => collected.push(request) },
     definesTables: outer.definesTables,
+    known: outer.known,
     conflict: outer.conflict,
     isOpen: true
   }
@@ -551,6 +564,18 @@ const reasonOf = (exit: Exit.Exit<unknown, DbError>): DbError["reason"] | undefi
 
 const isUnknown = (exit: Exit.Exit<unknown, DbError>): boolean => reasonOf(exit)?._tag === "OutcomeUnknown"
 
+/**
+ * True when a statement may have changed rows although it failed: its outcome is not known, or the server did not refuse
+ * it, and something failed in reading what it answered.
+ */
+const mayHaveRun = (exit: Exit.Exit<unknown, DbError>): boolean => {
+  const reason = reasonOf(exit)
+  return (
+    reason?._tag === "OutcomeUnknown" ||
+    (reason?._tag === "StatementFailed" && !/^[0-9A-Z]{5}$/.test(reason.code))
+  )
+}
+
 const finish = <A, E>({ exit, report }: Finished<A, E>): Effect.Effect<A, E> =>
   report === undefined ? exit : Effect.andThen(acknowledged(report), exit)
 
@@ -641,7 +666,7 @@ export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.S
   ) => Effect.Effect<Answers<S>, DbError, Self>
   /**
    * Writes, and invalidates what the write changed once it is committed. Fails with `DbError`; then nothing was kept
-   * and nothing is invalidated, unless the reason is `OutcomeUnknown`.
+   * and nothing is invalidated, unless the reason is `OutcomeUnknown`, or something failed in reading the answer.
    *
    * **Details**
    *

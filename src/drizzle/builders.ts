@@ -89,7 +89,8 @@ export const sourcesOf = ({ config }: Builder): ReadonlyArray<unknown> =>
 /** A column, quoted, of the old row, the new one, or the statement's table. */
 export const columnOf = (of: string, column: string): string => `${quoted(of)}.${quoted(column)}`
 
-const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
+/** A name, as it is written in SQL. */
+export const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`
 
 /** Columns as text, in one value. */
 export const textArray = (of: string, columns: ReadonlyArray<string>): string =>

@@ -57,7 +57,8 @@ export const cascadesOf = (
     const { config, dialect } = builder
     const where = config.where as SQLWrapper | undefined
     const key = info.primaryKey
-    if (builder.kind !== "delete" || key.length === 0 || !info.isLockable) return undefined
+    if (builder.kind !== "delete" || key.length === 0 || !info.isLockable || !areReadable(info, key))
+      return undefined
     if ((config.withList ?? []).length > 0) return undefined
     // It is asked more than once, and what it rests on must be locked.
     const text = where === undefined ? "" : dialect.sqlToQuery(where.getSQL()).sql
@@ -82,7 +83,7 @@ export const cascadesOf = (
         const name = Model.tableName(reference.table.schema, reference.table.name)
         const child = yield* childOf(catalog, connection, reference, nameOf)
         // A table that is reached twice is told by table: its rows may change twice.
-        if (child === undefined || seen.has(name)) continue
+        if (child === undefined || seen.has(name) || !areReadable(level.info, reference.referenced)) continue
         seen.add(name)
         level.told.add(reference)
         const alias = `__cm_${questions.length}`
@@ -154,7 +155,12 @@ const childOf = (
     )
       return undefined
     const info = yield* catalog.describe(connection, reference.table)
-    if (info === undefined || !info.isLockable) return undefined
+    // A foreign key does not ask what policies hide.
+    if (info === undefined || !info.isPlain || !info.isLockable || !areReadable(info, reference.columns))
+      return undefined
+    const isGenerated = ({ column }: Model.KeyColumn) =>
+      info.columns.get(nameOf(column))?.isGenerated === true
+    if (reference.onDelete === "set null" && model.columns.some(isGenerated)) return undefined
     const changesRow = info.triggers.some(
       ({ changesRow, events }) =>
         changesRow && events.has(reference.onDelete === "cascade" ? "delete" : "update")
@@ -162,6 +168,9 @@ const childOf = (
     if (changesRow || columnObstacle(info, model, nameOf) !== undefined) return undefined
     return { model, info }
   })
+
+const areReadable = ({ columns }: TableInfo, names: ReadonlyArray<string>): boolean =>
+  names.every((name) => columns.get(name)?.isReadable === true)
 
 /** What a row that goes along rests on: as it was, and as it is if only its key was taken away. */
 const idsOf = (

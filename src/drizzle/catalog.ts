@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { type Connection, rowsOf, settle } from "./Connection.ts"
 import { type DbError, fromDriver } from "./DbError.ts"
+import { quoted } from "./builders.ts"
 import { tableName } from "./Model.ts"
 import { type Event, type TableRef, type TableWrite, writesOf } from "./statementTables.ts"
 
@@ -55,8 +56,12 @@ export interface TableInfo {
   /** False for views and for tables whose rules or policies make a statement do other than it says. */
   readonly isPlain: boolean
   readonly isPartitioned: boolean
+  /** True when tables inherit from it that are no partitions: a primary key does not tell their rows apart. */
+  readonly hasHeirs: boolean
   /** Whether its rows may be locked. */
   readonly isLockable: boolean
+  /** Whether all of a row may be read, with the columns of the system's. */
+  readonly isReadable: boolean
   readonly columns: ReadonlyMap<string, ServerColumn>
   readonly primaryKey: ReadonlyArray<string>
   readonly triggers: ReadonlyArray<Trigger>
@@ -77,7 +82,14 @@ const keptFor = 60_000
 /** What the server says of its tables. */
 export class Catalog {
   readonly #known = new Map<string, { readonly info: TableInfo; readonly at: number }>()
-  readonly #warned = new Set<string>()
+  #warned = new Set<string>()
+
+  /** One that knows nothing yet: another role may be told otherwise. */
+  anew(): Catalog {
+    const catalog = new Catalog()
+    catalog.#warned = this.#warned
+    return catalog
+  }
 
   /** Forgets everything. */
   forget(): void {
@@ -91,15 +103,13 @@ export class Catalog {
       const now = yield* Clock.currentTimeMillis
       const known = this.#known.get(name)
       if (known !== undefined && now - known.at < keptFor) return known.info
-      const regclass = [table.schema, table.name]
-        .filter((part) => part !== undefined)
-        .map((part) => `"${part.replaceAll('"', '""')}"`)
-        .join(".")
+      // By its name: a schema that may not be used, which a trigger may write to, would be an error otherwise.
+      const place =
+        table.schema === undefined
+          ? sql`c.oid = to_regclass(${quoted(table.name)})`
+          : sql`c.relname = ${table.name} and c.relnamespace = (select oid from pg_namespace where nspname = ${table.schema})`
       const { exit } = yield* settle(
-        () =>
-          connection.start((db) =>
-            db.execute(sql`${sql.raw(question)} where c.oid = to_regclass(${regclass})`)
-          ),
+        () => connection.start((db) => db.execute(sql`${sql.raw(question)} where ${place}`)),
         (effect) => effect
       )
       if (Exit.isFailure(exit))
@@ -124,18 +134,24 @@ export class Catalog {
 
 type NameParts = readonly [schema: string, name: string, isVisible: boolean]
 
+type ServerTrigger = readonly [
+  name: string,
+  type: number,
+  functions: ReadonlyArray<readonly [text: string, isRead: boolean, path: string | null]>
+]
+
 interface Answer {
   readonly self: NameParts
   readonly kind: string
   readonly rls: boolean
   readonly rules: boolean
+  readonly heirs: boolean
   readonly lockable: boolean
+  readonly readable: boolean
   readonly relatives: ReadonlyArray<NameParts> | null
   readonly columns: ReadonlyArray<readonly [string, string, boolean, boolean, boolean]>
   readonly key: ReadonlyArray<string> | null
-  readonly triggers: ReadonlyArray<
-    readonly [name: string, type: number, text: string, isRead: boolean]
-  > | null
+  readonly triggers: ReadonlyArray<ServerTrigger> | null
   readonly ruled: ReadonlyArray<NameParts> | null
   readonly references: ReadonlyArray<
     readonly [
@@ -153,7 +169,9 @@ const read = (answer: Answer): TableInfo => ({
   relatives: [answer.self, ...(answer.relatives ?? [])].flatMap(namesOf),
   isPlain: (answer.kind === "r" || answer.kind === "p") && !answer.rls && !answer.rules,
   isPartitioned: answer.kind === "p",
+  hasHeirs: answer.heirs && answer.kind !== "p",
   isLockable: answer.lockable,
+  isReadable: answer.readable,
   columns: new Map(
     answer.columns.map(([name, type, isReadable, isDeterministic, isGenerated]) => [
       name,
@@ -183,15 +201,24 @@ const actions: Readonly<Record<string, Action>> = { c: "cascade", n: "set null",
 /** The bits of a trigger's type, as the server keeps them. */
 const bits = { row: 1, before: 2, insert: 4, delete: 8, update: 16, truncate: 32 } as const
 
-const readTrigger = ([name, type, text, isRead]: readonly [string, number, string, boolean]): Trigger => ({
+const readTrigger = ([name, type, functions]: ServerTrigger): Trigger => ({
   name,
   events: new Set(
     (["insert", "update", "delete", "truncate"] as const).filter((event) => (type & bits[event]) !== 0)
   ),
   changesRow: (type & bits.before) !== 0 && (type & bits.row) !== 0,
-  writes: isRead ? writesOf(text).tables : [],
-  isOpaque: !isRead || /\bexecute\b/i.test(text)
+  writes: functions.flatMap(([text, isRead, path]) =>
+    isRead ? writesOf(text).tables.flatMap((table) => placesOf(table, path)) : []
+  ),
+  isOpaque: functions.some(([text, isRead]) => !isRead || /\bexecute\b/i.test(text))
 })
+
+/** A table without a schema is in one of those that the function looks in. */
+const placesOf = (table: TableWrite, path: string | null): ReadonlyArray<TableWrite> => {
+  if (table.schema !== undefined || path === null) return [table]
+  const schemas = path.split(",").map((schema) => schema.trim().replace(/^"(.*)"$/, "$1"))
+  return [table, ...schemas.filter((schema) => schema !== "").map((schema) => ({ ...table, schema }))]
+}
 
 /** A table that the search path finds may be declared with its schema, or without. */
 const namesOf = ([schema, name, isVisible]: NameParts): ReadonlyArray<string> =>
@@ -214,8 +241,8 @@ const columnNames = (table: string, numbers: string) => `(
 )`
 
 /**
- * The text of a trigger's function, and of each function of the database's own whose name occurs in it. Functions that
- * come with the server change the row at most.
+ * The text of a trigger's function, and of each function of the database's own whose name occurs in it, and where each
+ * looks for tables. Functions that come with the server change the row at most.
  */
 const triggerText = `(
   with recursive called(oid, text) as (
@@ -223,11 +250,13 @@ const triggerText = `(
     union
     select f.oid, coalesce(pg_get_function_sqlbody(f.oid), f.prosrc) from called join pg_proc f
     on f.prokind in ('f', 'p') and f.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-    and strpos(called.text, f.proname) > 0
+    and strpos(lower(called.text), lower(f.proname)) > 0
   )
-  select json_build_array(g.tgname, g.tgtype, string_agg(called.text, '; '), bool_and(
-    l.lanname in ('plpgsql', 'sql') or f.pronamespace = 'pg_catalog'::regnamespace
-  ))
+  select json_build_array(g.tgname, g.tgtype, json_agg(json_build_array(
+    called.text,
+    l.lanname in ('plpgsql', 'sql') or f.pronamespace = 'pg_catalog'::regnamespace,
+    (select substr(s, 13) from unnest(f.proconfig) s where s like 'search_path=%')
+  )))
   from called join pg_proc f on f.oid = called.oid join pg_language l on l.oid = f.prolang
 )`
 
@@ -239,7 +268,9 @@ select json_build_object(
   'kind', c.relkind,
   'rls', row_security_active(c.oid),
   'rules', exists (select 1 from pg_rewrite w where w.ev_class = c.oid and w.rulename <> '_RETURN'),
-  'lockable', has_any_column_privilege(c.oid, 'update'),
+  'heirs', exists (select 1 from pg_inherits i where i.inhparent = c.oid),
+  'lockable', has_any_column_privilege(c.oid, 'update') and has_schema_privilege(c.relnamespace, 'usage'),
+  'readable', has_table_privilege(c.oid, 'select'),
   'relatives', (
     with recursive up(oid) as (
       select i.inhparent from pg_inherits i where i.inhrelid = c.oid

@@ -15,6 +15,7 @@ import { is, type SQLWrapper, sql } from "drizzle-orm"
 import type { PgTable } from "drizzle-orm/pg-core"
 import { PgRaw } from "drizzle-orm/pg-core/query-builders/raw"
 import * as Effect from "effect/Effect"
+import { describe } from "../CachemeError.ts"
 import {
   aliasOf,
   ask,
@@ -148,7 +149,13 @@ export const plan = (
         )
         const statementItself = runWith(builder, additions)
         const ended = isAlone ? [ask(builder, sql`commit`)] : []
-        await inOrder([...begun, ...questions, statementItself, ...ended])
+        // Without it the rest is no transaction: what has run, has run.
+        const beginning = begun.map((answer) =>
+          answer.catch((error: unknown) => {
+            throw new Error(`BEGIN failed: ${describe(error)}`)
+          })
+        )
+        await inOrder([...beginning, ...questions, statementItself, ...ended])
         const answers = await Promise.all(questions)
         const { answer, rows, count } = await statementItself
         if (count === 0) return { answer, ids: alwaysBeside, byTable: undefined }

@@ -70,7 +70,7 @@ const consequencesOf = (
   const { events, truncatesReferences } = occurrence
   const assigned = changedColumns(info, occurrence.assigned)
   const triggered = info.triggers
-    .filter((trigger) => [...trigger.events].some((event) => events.has(event)))
+    .filter((trigger) => [...trigger.events].some((event) => firing(info, events).has(event)))
     .flatMap(({ writes }) => writes)
     .map((table): Consequence => ({ table, names: [], occurrence: table }))
   const referring = info.references.flatMap((reference): ReadonlyArray<Consequence> => {
@@ -94,13 +94,21 @@ const consequencesOf = (
   return [...triggered, ...ruled, ...referring]
 }
 
+/** What triggers are told. An update that moves a row to another partition deletes it here and inserts it there. */
+const firing = ({ isPartitioned }: TableInfo, events: ReadonlySet<Event>): ReadonlySet<Event> =>
+  isPartitioned && events.has("update") ? new Set([...events, "insert", "delete"]) : events
+
 /** All columns that change when some are assigned; `undefined` if it could be any. */
 export const changedColumns = (
-  { columns, triggers }: TableInfo,
+  info: TableInfo,
   assigned: ReadonlySet<string> | undefined
 ): ReadonlySet<string> | undefined => {
-  if (assigned === undefined || triggers.some(({ changesRow, events }) => changesRow && events.has("update")))
-    return undefined
+  const { columns, triggers } = info
+  const fires = firing(info, new Set(["update"]))
+  const mayChange = triggers.some(
+    ({ changesRow, events }) => changesRow && [...events].some((event) => fires.has(event))
+  )
+  if (assigned === undefined || mayChange) return undefined
   const generated = [...columns].filter(([, { isGenerated }]) => isGenerated).map(([name]) => name)
   return new Set([...assigned, ...generated])
 }

@@ -147,12 +147,14 @@ const oldAndNew = (
   model: ModelDefinition,
   columns: ReadonlyArray<NamedColumn>,
   groups: Groups
-): Images => {
+): Images | string => {
   const differs = Object.fromEntries(
     groups.map((group, i) => [`d${i}`, differenceOf(builder, info, model, group)])
   )
   // Of an upsert: whether there was a row.
-  const [key] = info.primaryKey
+  const key = info.primaryKey.find((column) => info.columns.get(column)?.isReadable === true)
+  if (isUpsert(builder) && key === undefined && (!info.isReadable || info.columns.has("old")))
+    return "it cannot be told which rows were there before"
   const wasThere = key === undefined ? `not ("old" is null)` : `${columnOf("old", key)} is not null`
   return {
     additions: {
@@ -216,6 +218,11 @@ const locked = (
     return "the server does not return old values, and its primary key is assigned"
   if (key.some((column) => info.columns.get(column)?.isReadable !== true))
     return "its primary key may not be read"
+  if (info.hasHeirs) return "the server does not return old values, and tables inherit from it"
+  const aliases = sourcesOf(builder).map(aliasOf)
+  if (new Set(aliases).size < aliases.length) return "two tables go by one name"
+  if (builder.kind === "insert" && !info.isReadable)
+    return "the server does not return old values, and may not tell which rows were inserted"
   const rows = builder.kind === "insert" ? conflictingRows(builder, info) : matchingRows(builder)
   if (typeof rows === "string") return rows
   const names = columns.map(({ name }) => name)

@@ -116,7 +116,8 @@ const assignedIn = (words: ReadonlyArray<Word>, from: number): ReadonlySet<strin
     if (!isQuoted && (text === "(" || text === ")")) depth += text === "(" ? 1 : -1
     if (depth < 0) break
     if (depth > 0 || isQuoted) continue
-    if (/^(from|where|returning|;)$/.test(text)) break
+    const isDistinctFrom = text === "from" && words[at - 1]!.text === "distinct"
+    if (/^(from|where|returning|;)$/.test(text) && !isDistinctFrom) break
     if (at !== set && text !== ",") continue
     const [column, sign] = [words[at + 1], words[at + 2]]
     if (column?.isName !== true || sign?.text !== "=") return undefined
@@ -134,7 +135,7 @@ export const callsOf = (text: string): ReadonlyArray<string> => {
         word.isName &&
         words[i + 1]?.text === "(" &&
         !words[i + 1]!.isQuoted &&
-        (word.isQuoted || !harmless.has(word.text))
+        (word.isQuoted || words[i - 1]?.text === "." || !harmless.has(word.text))
     )
     .map((word) => word.text)
 }

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { eq, gt, inArray, sql } from "drizzle-orm"
-import { integer, pgTable, text } from "drizzle-orm/pg-core"
+import { boolean, integer, pgTable, text } from "drizzle-orm/pg-core"
 import { Effect, Fiber } from "effect"
 import { Db, Model } from "../../src/drizzle/index.ts"
 import { databases, on, published, tagsPublished } from "../support/databases.ts"
@@ -18,6 +18,11 @@ const copies = pgTable("copies", {
 })
 const loans = pgTable("loans", { id: integer().primaryKey(), copyId: integer("copy_id") })
 const audits = pgTable("audits", { id: integer().primaryKey(), shopId: integer("shop_id") })
+const orphans = pgTable("orphans", {
+  id: integer().primaryKey(),
+  shopId: integer("shop_id"),
+  orphan: boolean()
+})
 Model.make(shops)
 Model.make(shelves, { keys: { byShop: ["shopId"], byPlace: ["place"] } })
 Model.make(copies, { keys: { byShelf: ["shelfId"] } })
@@ -120,6 +125,21 @@ for (const database of databases) {
           yield* Db.mutate((db) => db.delete(shops).where(gt(shops.id, 1)))
           assert.includeMembers([...tagsPublished()], ["@shops:id=2", "@shelves:?", "@copies:?"])
         })
+      )
+    )
+
+    it.effect("of a key that is set to null, where another column is computed from it: by table", () =>
+      on(
+        database,
+        `${setUp} alter table audits add orphan boolean generated always as (shop_id is null) stored`,
+        () =>
+          Effect.gen(function* () {
+            Model.make(orphans, { keys: { byShop: ["shopId"], byOrphan: ["orphan"] } })
+            yield* Db.mutate((db) => db.execute(sql`alter table audits rename to orphans`))
+            tagsPublished()
+            yield* deleteShop
+            assert.includeMembers([...tagsPublished()], ["@orphans:?"])
+          })
       )
     )
 

@@ -81,6 +81,31 @@ for (const database of databases) {
       table("journal")
     )
     writes(
+      "a trigger's through a function that is called by another spelling, and one with a search path of its own",
+      `drop schema if exists shop cascade; create schema shop; create table shop.audit (what text);
+       create function add_audit(what text) returns void language sql set search_path = shop, pg_temp as
+         $n$ insert into audit values (what) $n$;
+       create or replace function f_films() returns trigger language plpgsql as
+         $f$ begin perform Add_Audit('x'); return null; end; -- no more
+         $f$;
+       create trigger t after update on films for each row execute function f_films()`,
+      rename,
+      film(1),
+      table("shop.audit"),
+      table("audit"),
+      table("pg_temp.audit")
+    )
+    writes(
+      "a trigger's for inserts and deletes, by an update that moves a row to another partition",
+      `drop table films; create table films (id int, title text, primary key (id)) partition by range (id);
+       create table films_a partition of films for values from (0) to (10);
+       create table films_b partition of films for values from (10) to (20);
+       insert into films values (1, '');
+       ${trigger("after insert or delete", "insert into journal (what) values (tg_op)")}`,
+      (db) => db.execute(sql`update films set id = 15`),
+      ...["films", "films_a", "films_b", "journal"].map(table)
+    )
+    writes(
       "a trigger's on TRUNCATE",
       `create function f() returns trigger language plpgsql as $$ begin delete from journal; return null; end $$;
        create trigger t after truncate on films for each statement execute function f()`,

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { and, eq, gt, inArray, lt, sql } from "drizzle-orm"
-import { alias, integer, pgTable, primaryKey, text } from "drizzle-orm/pg-core"
+import { alias, integer, pgSchema, pgTable, primaryKey, text } from "drizzle-orm/pg-core"
 import { Effect, Fiber } from "effect"
 import { Db, Model } from "../../src/drizzle/index.ts"
 import { databases, on, published, tagsPublished } from "../support/databases.ts"
@@ -18,7 +18,7 @@ const setUp = `
   create table seats (id int primary key, holder int, note text);
   create table places (hall int, seat text, holder int, note text, primary key (hall, seat));
   insert into seats select g, -g, '' from generate_series(1, 3) g;
-  insert into places values (1, 'a', 1, ''), (1, 'b,"', 2, ''), (2, 'a', null, '')
+  insert into places values (1, 'a', 1, ''), (1, 'b,"', 2, ''), (2, 'a', null, '');
 `
 
 const [, postgres18, postgres15] = databases
@@ -241,7 +241,56 @@ for (const database of databases) {
       )
     )
 
+    it.effect("tables that inherit, whose primary keys meet", () =>
+      on(
+        database,
+        `${setUp} create table heirs () inherits (seats); insert into heirs values (1, 77, '')`,
+        () =>
+          Effect.gen(function* () {
+            yield* Db.mutate((db) => db.update(seats).set({ holder: 5 }))
+            const told = [...tagsPublished()]
+            assert.isTrue(told.includes("@seats:?") || told.includes("@seats:holder=77"))
+            assert.isTrue(told.includes("@seats:?") || told.includes("@seats:holder=-1"))
+          })
+      )
+    )
+
+    it.effect("two tables of one name in two schemas", () =>
+      on(
+        database,
+        `${setUp} drop schema if exists shop cascade; create schema shop; create table shop.seats (id int primary key)`,
+        () =>
+          Effect.gen(function* () {
+            const others = pgSchema("shop").table("seats", { id: integer().primaryKey() })
+            yield* Db.mutate((db) =>
+              db
+                .update(seats)
+                .set({ holder: 4 })
+                .from(others)
+                .where(sql`"public"."seats"."id" = 1 and "shop"."seats"."id" = 1`)
+            )
+          })
+      )
+    )
+
     if (!database.isExact) {
+      it.effect("a condition that calls a function of the program's own, whatever its name: by table", () =>
+        on(
+          database,
+          `${setUp} drop schema if exists shop cascade; create schema shop;
+           create function shop.abs(int) returns int language sql volatile as 'select $1'`,
+          () =>
+            told(
+              (db) =>
+                db
+                  .update(seats)
+                  .set({ holder: 4 })
+                  .where(sql`shop.abs(${seats.id}) = 1`),
+              "@seats:*",
+              "@seats:?"
+            )
+        )
+      )
       it.effect("a condition that calls a function is not run twice: the rows are told by table", () =>
         on(database, setUp, () =>
           told(

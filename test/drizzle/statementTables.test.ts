@@ -78,6 +78,9 @@ describe("statementTables", () => {
       ["update", "a"]
     ])
     assert.deepStrictEqual(told("with x as (update books set a = 1) select 1, b = 2"), [["update", "a"]])
+    assert.deepStrictEqual(told("update books set a = b is distinct from c, id = 5 from d"), [
+      ["update", "a,id"]
+    ])
     assert.deepStrictEqual(told("update books set (a, b) = (1, 2)"), [["update", undefined]])
     assert.deepStrictEqual(told("delete from books"), [["delete", undefined]])
     assert.deepStrictEqual(told("truncate books"), [["truncate", undefined]])
