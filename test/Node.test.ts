@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Equal, Exit, Hash, HashMap, Layer, Option, PrimaryKey, Schema } from "effect"
 import * as Persistable from "effect/persistence/Persistable"
 import { Cacheme, CachemeError, MemoryStore, Node, Tag } from "../src/index.ts"
+import { reasonOf } from "./support/reasonOf.ts"
 
 class Book extends Schema.Class<Book>("Book")({ id: Schema.Int, title: Schema.String }) {}
 class BookNode extends Node.Class<BookNode>()("book", { key: { id: Schema.Int }, value: Book }) {}
@@ -14,15 +15,6 @@ class Shelf extends Node.Class<Shelf>()("shelf", { key: {}, value: Schema.Array(
 class Reader extends Tag.Class<Reader>()("reader", { name: Schema.String, age: Schema.Int }) {}
 class Everything extends Tag.Class<Everything>()("everything") {}
 
-const reasonOf = (f: () => unknown) => {
-  try {
-    f()
-  } catch (error) {
-    if (error instanceof CachemeError) return error.reason
-    throw error
-  }
-  return assert.fail("nothing was thrown")
-}
 const idOf = (node: Node.Any) => node[Node.TypeId].id(node)
 const TestCache = Cacheme.layer().pipe(Layer.provide(MemoryStore.layer()))
 

@@ -519,9 +519,7 @@ const told = Effect.fnUntraced(function* (
   if (byTable === undefined) return request
   yield* Effect.logDebug(`cacheme: a write to ${tables.join(", ")} is told by table: ${byTable}`)
   const why = `a write could not be told by row: ${byTable}`
-  const because = new Map(
-    tables.flatMap((table) => Object.values(Model.tableIds(table)).map((id) => [id, why] as const))
-  )
+  const because = new Map(Model.idsOfTables(tables).map((id) => [id, why] as const))
   return { ...request, because }
 })
 

@@ -44,6 +44,8 @@ interface Source extends SQLWrapper, PromiseLike<unknown> {
 /** A builder of a write. */
 export interface Builder {
   readonly kind: "insert" | "update" | "delete"
+  /** True for an insert that may update. */
+  readonly isUpsert: boolean
   readonly statement: Source
   readonly config: Source["config"]
   readonly dialect: Dialect
@@ -60,7 +62,12 @@ export const builderOf = (statement: Statement): Builder | undefined => {
         : undefined
   if (kind === undefined) return undefined
   const source = statement as unknown as Source
-  return { kind, statement: source, config: source.config, dialect: source.dialect }
+  const { config, dialect } = source
+  const isUpsert =
+    kind === "insert" &&
+    config.onConflict !== undefined &&
+    /do update/.test(dialect.sqlToQuery(config.onConflict).sql)
+  return { kind, isUpsert, statement: source, config, dialect }
 }
 
 /** The text of a statement, as it is sent. */
@@ -110,7 +117,7 @@ export const columnsOf = ({ config, dialect }: Builder): ReadonlyMap<string, Col
 
 /** The columns that an update, or the update of an upsert, assigns; `undefined` if that cannot be told. */
 export const assignedColumns = (builder: Builder): ReadonlySet<string> | undefined => {
-  if (isUpsert(builder)) return conflictOf(builder)?.assigned
+  if (builder.isUpsert) return conflictOf(builder)?.assigned
   if (builder.kind !== "update") return new Set()
   const columns = Object.entries(builder.config.table as unknown as Record<string, Column>)
   return new Set(
@@ -130,12 +137,6 @@ export interface Conflict {
   /** The same clause, which updates only where a condition holds too. */
   readonly onlyWhere: (condition: SQL) => SQL
 }
-
-/** True for an insert that may update. */
-export const isUpsert = ({ kind, config, dialect }: Builder): boolean =>
-  kind === "insert" &&
-  config.onConflict !== undefined &&
-  /do update/.test(dialect.sqlToQuery(config.onConflict).sql)
 
 /**
  * The parts of `on conflict (…) do update set …`, which Drizzle keeps as SQL only; `undefined` for what is not of that

@@ -18,15 +18,17 @@ import type { Connection } from "./Connection.ts"
 import type { DbError } from "./DbError.ts"
 import { effectsOf } from "./effects.ts"
 import * as Model from "./Model.ts"
-import { callsOf } from "./statementTables.ts"
 import { columnObstacle } from "./rowImages.ts"
+import { callsOf } from "./statementTables.ts"
 
 /** How the rows that a delete takes along are asked for. */
 export interface Cascades {
   /** The foreign keys of the table itself whose rows are told here. */
   readonly told: ReadonlySet<Reference>
-  /** In this order: the rows to be deleted, of which only the keys are asked, and then those that go along. */
-  readonly questions: readonly [SQL, ...Array<Question>]
+  /** Locks the rows to be deleted, and returns their keys. */
+  readonly locking: SQL
+  /** For the rows that go along, level by level. */
+  readonly questions: ReadonlyArray<Question>
   /** What is invalidated where the rows cannot be told after all. */
   readonly tables: ReadonlySet<string>
 }
@@ -41,6 +43,12 @@ interface Question {
   /** True when they may change also without a row: by a trigger for a whole statement. */
   readonly isAlways: boolean
 }
+
+/** What is asked before the delete, in this order. */
+export const questionsOf = ({ locking, questions }: Cascades): ReadonlyArray<SQL> => [
+  locking,
+  ...questions.map(({ query }) => query)
+]
 
 /** Deeper ones are told by table. */
 const deepest = 4
@@ -70,9 +78,8 @@ export const cascadesOf = (
     const rows = (columns: ReadonlyArray<string>) =>
       sql`select ${listOf(table, columns)} from ${config.table}${condition}`
     const limited = sql`limit ${sql.raw(String(rowLimit + 1))} for update`
-    const questions: [SQL, ...Array<Question>] = [
-      sql`select ${textsOf(table, key)} from ${config.table}${condition} ${limited}`
-    ]
+    const locking = sql`select ${textsOf(table, key)} from ${config.table}${condition} ${limited}`
+    const questions: Array<Question> = []
     const told = new Set<Reference>()
     const tables = new Set<string>()
     const levels: Array<Level> = [{ info, rows, depth: 0, event: "delete", told }]
@@ -119,7 +126,7 @@ export const cascadesOf = (
         tables.add(name)
       }
     }
-    return told.size === 0 ? undefined : { told, questions, tables }
+    return told.size === 0 ? undefined : { told, locking, questions, tables }
   })
 
 /** Rows that are deleted or changed. */
@@ -202,7 +209,7 @@ const textsOf = (table: string, columns: ReadonlyArray<string>): SQL =>
 
 /** What is invalidated with the rows that went along; `undefined` if they were not told after all. */
 export const takenAlong = (
-  { questions: [, ...questions] }: Cascades,
+  { questions }: Cascades,
   [locked, ...answers]: ReadonlyArray<ReadonlyArray<string>>,
   deleted: ReadonlyArray<string>,
   rowLimit: number
@@ -213,9 +220,6 @@ export const takenAlong = (
   return questions.flatMap(({ idsOf, besides, isAlways }, i) => {
     const rows = answers[i]!
     const others = rows.length > 0 || isAlways ? [...besides] : []
-    return [
-      ...rows.flatMap((texts) => idsOf(JSON.parse(texts))),
-      ...others.flatMap((name) => Object.values(Model.tableIds(name)))
-    ]
+    return [...rows.flatMap((texts) => idsOf(JSON.parse(texts))), ...Model.idsOfTables(others)]
   })
 }

@@ -26,20 +26,19 @@ import {
   columnsOf,
   type Dialect,
   equalColumn,
-  isUpsert,
   refOf,
   runWith,
   type Statement,
   textArray,
   textOf
 } from "./builders.ts"
-import { cascadesOf, takenAlong } from "./cascades.ts"
+import { cascadesOf, questionsOf, takenAlong } from "./cascades.ts"
 import type { Catalog, TableInfo } from "./catalog.ts"
 import { type Connection, runNow } from "./Connection.ts"
 import { DbError, UnknownTables } from "./DbError.ts"
 import { anything, changedColumns, effectsOf, type Occurrence } from "./effects.ts"
 import * as Model from "./Model.ts"
-import { columnObstacle, type Groups, type Images, imagesOf, toTell } from "./rowImages.ts"
+import { columnObstacle, type Groups, groupsByColumn, type Images, imagesOf, toTell } from "./rowImages.ts"
 import { type Event, type TableRef, type TableWrite, writesOf } from "./statementTables.ts"
 
 /** What a statement that has run answers, and the ids that it invalidates. */
@@ -108,20 +107,20 @@ export const plan = (
       for (const name of info.relatives) if (name !== table) besides.add(name)
     }
     const groups = changedGroups(builder, model, changed)
-    const [beside, alwaysBeside] = [tableIds(besides), tableIds(always)]
+    const [beside, alwaysBeside] = [Model.idsOfTables(besides), Model.idsOfTables(always)]
     const atMost = [
       ...new Set([
-        ...toTell(groups).flatMap((group) => tableIdsOf(table, group)),
+        ...toTell(groups).flatMap((group) => Object.values(Model.tableIds(table, group))),
         ...beside,
         ...alwaysBeside,
-        ...tableIds(cascades?.tables ?? [])
+        ...Model.idsOfTables(cascades?.tables ?? [])
       ])
     ]
     const images =
       obstacle ??
       ([always, besides, cascades?.tables].some((names) => names?.has(table))
         ? "it, or what it sets off, writes the table once more"
-        : imagesOf(builder, connection, info!, model!, groups))
+        : imagesOf(builder, connection, info!, model!, changed, groups))
     const byTable = (reason: string, answer: unknown): Written => ({ answer, ids: atMost, byTable: reason })
     const common = { atMost, tables: [table], isDefinition: false }
     if (typeof images === "string") {
@@ -144,8 +143,8 @@ export const plan = (
         // All are sent in this step, one after the other: they take the time of one. A failure is that of the first that
         // failed; what comes after it does nothing, and COMMIT rolls back.
         const begun = isAlone ? [ask(builder, sql`begin`)] : []
-        const questions = (cascades?.questions ?? []).map((question) =>
-          ask(builder, "query" in question ? question.query : question)
+        const questions = (cascades === undefined ? [] : questionsOf(cascades)).map((question) =>
+          ask(builder, question)
         )
         const statementItself = runWith(builder, additions)
         const ended = isAlone ? [ask(builder, sql`commit`)] : []
@@ -176,7 +175,7 @@ export const plan = (
                 answers.map((found) => found.map((row) => String(row["__cm"]))),
                 rows.map((row) => row["key"]!),
                 options.rowLimit
-              ) ?? tableIds(cascades.tables))
+              ) ?? Model.idsOfTables(cascades.tables))
         return { answer, ids: [...ids, ...effects, ...along], byTable: undefined }
       }
     }
@@ -213,7 +212,7 @@ const planText = (
       const occurrence = { ...ref, truncatesReferences }
       for (const name of yield* reachOf(catalog, connection, ref, occurrence)) names.add(name)
     }
-    const ids = tableIds(names)
+    const ids = Model.idsOfTables(names)
     return {
       run: async () => ({
         answer: await runNow(statement),
@@ -248,12 +247,6 @@ const reachOf = (catalog: Catalog, connection: Connection, ref: TableRef, occurr
     return names
   })
 
-const tableIdsOf = (table: string, group: string | undefined): ReadonlyArray<string> =>
-  Object.values(Model.tableIds(table, group))
-
-const tableIds = (names: Iterable<string>): ReadonlyArray<string> =>
-  [...names].flatMap((name) => tableIdsOf(name, undefined))
-
 /** The tables that a builder's common table expressions write. */
 const commonTableWrites = (builder: Builder): ReadonlyArray<TableWrite> =>
   (builder.config.withList ?? []).flatMap((common) => {
@@ -262,7 +255,7 @@ const commonTableWrites = (builder: Builder): ReadonlyArray<TableWrite> =>
   })
 
 const eventsOf = (builder: Builder): ReadonlySet<Event> =>
-  new Set(isUpsert(builder) ? ["insert", "update"] : [builder.kind])
+  new Set(builder.isUpsert ? ["insert", "update"] : [builder.kind])
 
 // --------------------------------------------------------------------------------------------------------- by row
 
@@ -274,11 +267,7 @@ const changedGroups = (
 ): Groups => {
   if (model === undefined || builder.kind === "delete") return [undefined]
   if (changed === undefined) return [undefined, ...model.volatile.keys()]
-  const groupOf = new Map(
-    [...model.volatile].flatMap(([group, columns]) =>
-      columns.map(({ column }) => [columnName(builder.dialect, column), group] as const)
-    )
-  )
+  const groupOf = groupsByColumn(builder, model)
   const groups = new Set([...changed].map((column) => groupOf.get(column)))
   // A row that comes or goes changes everything.
   return [...(builder.kind === "insert" ? groups.add(undefined) : groups)]

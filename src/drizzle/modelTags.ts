@@ -25,6 +25,10 @@ export const tableIds = (
   return { all: prefix + all, unknown: prefix + unknown }
 }
 
+/** Both tags of each table. */
+export const idsOfTables = (tables: Iterable<string>): ReadonlyArray<string> =>
+  [...tables].flatMap((table) => Object.values(tableIds(table)))
+
 /** The values of a row's key columns as the server writes them, by property. */
 export type ServerRow = Readonly<Record<string, string | null | undefined>>
 

@@ -18,20 +18,17 @@ import { type Column, is, SQL, type SQLWrapper, sql } from "drizzle-orm"
 import {
   type Additions,
   aliasOf,
-  assignedColumns,
   type Builder,
   columnName,
   columnOf,
   columnsOf,
   conflictOf,
-  isUpsert,
   plainValue,
   sourcesOf,
   textArray
 } from "./builders.ts"
 import type { TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
-import { changedColumns } from "./effects.ts"
 import type { KeyColumn, ModelDefinition, ServerRow } from "./Model.ts"
 import { callsOf } from "./statementTables.ts"
 
@@ -65,6 +62,8 @@ export const imagesOf = (
   connection: Connection,
   info: TableInfo,
   model: ModelDefinition,
+  /** The columns that it can change, as `changedColumns` tells them. */
+  changed: ReadonlySet<string> | undefined,
   groups: Groups
 ): Images | string => {
   const columns = model.columns.map((column) => ({
@@ -80,7 +79,7 @@ export const imagesOf = (
       read: (row) => ({ old: rowOf(columns, "n", row), now: undefined, groups: told })
     }
   }
-  if (builder.kind === "insert" && !isUpsert(builder)) {
+  if (builder.kind === "insert" && !builder.isUpsert) {
     return {
       additions: { fields: current },
       read: (row) => ({ old: undefined, now: rowOf(columns, "n", row), groups: told })
@@ -88,9 +87,8 @@ export const imagesOf = (
   }
   const isNamedOldOrNew = sourcesOf(builder).some((source) => /^(old|new)$/i.test(aliasOf(source) ?? "old"))
   if (connection.serverVersion >= returningOldAndNew && !isNamedOldOrNew) {
-    return oldAndNew(builder, info, model, columns, groups)
+    return oldAndNew(builder, info, model, columns, changed, groups)
   }
-  const changed = changedColumns(info, assignedColumns(builder))
   if (changed !== undefined && !columns.some(({ name }) => changed.has(name))) {
     return {
       additions: { fields: current },
@@ -146,14 +144,19 @@ const oldAndNew = (
   info: TableInfo,
   model: ModelDefinition,
   columns: ReadonlyArray<NamedColumn>,
+  changed: ReadonlySet<string> | undefined,
   groups: Groups
 ): Images | string => {
+  const groupOf = groupsByColumn(builder, model)
   const differs = Object.fromEntries(
-    groups.map((group, i) => [`d${i}`, differenceOf(builder, info, model, group)])
+    groups.map((group, i) => {
+      const looked = [...(changed ?? info.columns.keys())].filter((name) => groupOf.get(name) === group)
+      return [`d${i}`, differenceOf(info, looked)]
+    })
   )
   // Of an upsert: whether there was a row.
   const key = info.primaryKey.find((column) => info.columns.get(column)?.isReadable === true)
-  if (isUpsert(builder) && key === undefined && (!info.isReadable || info.columns.has("old")))
+  if (builder.isUpsert && key === undefined && (!info.isReadable || info.columns.has("old")))
     return "it cannot be told which rows were there before"
   const wasThere = key === undefined ? `not ("old" is null)` : `${columnOf("old", key)} is not null`
   return {
@@ -162,7 +165,7 @@ const oldAndNew = (
         ...fieldsOf(columns, "o", "old"),
         ...fieldsOf(columns, "n", "new"),
         ...differs,
-        ...(isUpsert(builder) ? { was: `(${wasThere})::text` } : {})
+        ...(builder.isUpsert ? { was: `(${wasThere})::text` } : {})
       }
     },
     read: (row) => {
@@ -174,24 +177,23 @@ const oldAndNew = (
   }
 }
 
-/**
- * Whether a row differs in a group of columns, as an expression. By the images of its values: those that are equal may
- * still be printed differently (1.0 and 1.00). Only columns that the statement can have changed are looked at, because
- * large values would have to be fetched for it.
- */
-const differenceOf = (
-  builder: Builder,
-  info: TableInfo,
-  model: ModelDefinition,
-  group: string | undefined
-): string => {
-  const volatile = new Map(
-    [...model.volatile].flatMap(([name, columns]) =>
-      columns.map(({ column }) => [columnName(builder.dialect, column), name] as const)
+/** The groups of a model's volatile columns, by their names on the server. */
+export const groupsByColumn = (
+  { dialect }: Builder,
+  { volatile }: ModelDefinition
+): ReadonlyMap<string, string> =>
+  new Map(
+    [...volatile].flatMap(([group, columns]) =>
+      columns.map(({ column }) => [columnName(dialect, column), group] as const)
     )
   )
-  const changed = changedColumns(info, assignedColumns(builder)) ?? info.columns.keys()
-  const looked = [...changed].filter((name) => volatile.get(name) === group)
+
+/**
+ * Whether a row differs in some columns, as an expression. By the images of its values: those that are equal may still be
+ * printed differently (1.0 and 1.00). Only columns that the statement can have changed are looked at, because large
+ * values would have to be fetched for it.
+ */
+const differenceOf = (info: TableInfo, looked: ReadonlyArray<string>): string => {
   if (looked.length === 0) return "'false'"
   if (looked.some((name) => info.columns.get(name)?.isReadable !== true)) return "'true'"
   const image = (of: string) => `row(${looked.map((name) => columnOf(of, name)).join(", ")})`

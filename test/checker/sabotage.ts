@@ -11,6 +11,7 @@ import { Mirror, type Point } from "../../src/store/redis/Mirror.ts"
 import { type Name, sources } from "../../src/store/redis/scripts.ts"
 import type { Fault } from "./chaos.ts"
 import type { Mode } from "./messages.ts"
+import { named } from "../support/sabotages.ts"
 
 /** One way to break the library. */
 export interface Sabotage {
@@ -182,9 +183,4 @@ export const sabotages = {
 } satisfies Record<string, Sabotage>
 
 /** The sabotage of a name. Throws for a name that there is not. */
-export const sabotageOf = (name: string): Sabotage => {
-  const found: Sabotage | undefined = (sabotages as Record<string, Sabotage>)[name]
-  if (found === undefined)
-    throw new Error(`--sabotage is ${name}: expected all, ${Object.keys(sabotages).join(", ")}`)
-  return found
-}
+export const sabotageOf = (name: string): Sabotage => named<Sabotage>(sabotages, name)

@@ -1,4 +1,4 @@
-import { assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { and, eq, inArray } from "drizzle-orm"
 import {
   type AnyPgColumn,
@@ -14,9 +14,10 @@ import {
   uuid
 } from "drizzle-orm/pg-core"
 import { Deferred, Effect, Fiber, Layer, Schema } from "effect"
-import { Cacheme, CachemeError, MemoryStore, Node, Tag } from "../../src/index.ts"
+import { Cacheme, MemoryStore, Node, Tag } from "../../src/index.ts"
 import { Db, Model } from "../../src/drizzle/index.ts"
 import { databases, on, tagsPublished } from "../support/databases.ts"
+import { reasonOf } from "../support/reasonOf.ts"
 
 const users = pgTable("users", { id: integer().primaryKey(), name: text() })
 const books = pgTable("books", { id: integer().primaryKey(), title: text() })
@@ -39,19 +40,6 @@ const follows = pgTable("follows", {
 })
 const Reading = Model.link(usersToBooks, { user: usersToBooks.userId, book: usersToBooks.bookId })
 const Following = Model.link(follows, { follower: follows.follower, followee: follows.followee })
-
-const reasonOf = (f: () => unknown) => {
-  try {
-    f()
-  } catch (error) {
-    if (error instanceof CachemeError) return error.reason
-    throw error
-  }
-  return assert.fail("nothing was thrown")
-}
-
-// The database takes seconds to start, and longer beside others.
-beforeAll(() => Effect.runPromise(databases[0].make()))
 
 describe("Link", () => {
   it("has a tag for each row on each side, and two for the table", () => {

@@ -1,4 +1,4 @@
-import { assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import {
   bigint,
   bigserial,
@@ -20,12 +20,13 @@ import {
 } from "drizzle-orm/pg-core"
 import { eq } from "drizzle-orm"
 import { Arbitrary, Effect, Equal, Schema } from "effect"
-import { Cacheme, CachemeError, Node } from "../../src/index.ts"
+import { Cacheme, Node } from "../../src/index.ts"
 import { Db, Model } from "../../src/drizzle/index.ts"
 import { kindOf } from "../../src/drizzle/columnText.ts"
 import { changedIds, find, tableIds, tableName } from "../../src/drizzle/Model.ts"
 import { carriedIds, flattenUnsafe, type Tag } from "../../src/Tag.ts"
 import { databases, on, tagsPublished } from "../support/databases.ts"
+import { reasonOf } from "../support/reasonOf.ts"
 
 const books = pgTable("model_books", {
   id: integer().primaryKey(),
@@ -51,19 +52,6 @@ const Films = Model.make(films, {
 /** The ids that an entry with a tag carries, and those that are invalidated with it. */
 const carried = (tag: Tag) => [...carriedIds([tag])].toSorted()
 const reached = (tag: Tag) => [tag.id, ...(tag.reaches ?? [])].toSorted()
-
-const reasonOf = (f: () => unknown) => {
-  try {
-    f()
-  } catch (error) {
-    if (error instanceof CachemeError) return error.reason
-    throw error
-  }
-  return assert.fail("nothing was thrown")
-}
-
-// The database takes seconds to start, and longer beside others.
-beforeAll(() => Effect.runPromise(databases[0].make()))
 
 describe("Model", () => {
   it("has a tag for rows, declared keys, and the table", () => {

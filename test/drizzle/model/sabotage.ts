@@ -7,6 +7,7 @@ import { changedIds, tableName } from "../../../src/drizzle/modelTags.ts"
 import { getTableConfig } from "drizzle-orm/pg-core"
 import { columnsOf, type Data, keyOf, type Row, tableNames, tables } from "./copy.ts"
 import type { Kind } from "./World.ts"
+import { named } from "../../support/sabotages.ts"
 
 /** What a write was, and what it has changed. */
 interface Told {
@@ -104,9 +105,4 @@ export const sabotages = {
 } satisfies Record<string, Sabotage>
 
 /** The sabotage of a name. Throws for a name that there is not. */
-export const sabotageOf = (name: string): Sabotage => {
-  const found: Sabotage | undefined = (sabotages as Record<string, Sabotage>)[name]
-  if (found === undefined)
-    throw new Error(`--sabotage is ${name}: expected all, ${Object.keys(sabotages).join(", ")}`)
-  return found
-}
+export const sabotageOf = (name: string): Sabotage => named<Sabotage>(sabotages, name)
