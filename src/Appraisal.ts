@@ -19,6 +19,7 @@ import { freeze } from "./freeze.ts"
 import * as Freshness from "./Freshness.ts"
 import * as Node from "./Node.ts"
 import type { Profiles } from "./Profile.ts"
+import type { Recording } from "./Recorder.ts"
 import type { Settings } from "./Settings.ts"
 import * as Tag from "./Tag.ts"
 
@@ -33,9 +34,7 @@ export interface Judged {
 
 /** What a lookup noted while it ran. */
 export interface Noted {
-  readonly recorded: Iterable<string>
-  /** False when it used something whose tags could not be told. */
-  readonly isComplete: boolean
+  readonly recording: Recording
   /** How long it took, in milliseconds. */
   readonly took: number
 }
@@ -91,12 +90,14 @@ export class Appraiser {
     policy: Node.Policy | undefined,
     outcome: Exit.Exit<any, any>,
     declared: ReadonlyArray<string> | undefined,
-    { recorded, isComplete, took }: Noted,
+    { recording, took }: Noted,
     absentFor = 0
   ): Effect.Effect<Appraisal> {
     return Effect.flatMapEager(this.judge(node, outcome), (judged) =>
       Effect.flatMapEager(
-        declared && isComplete ? this.answerIds(node, policy, judged, declared, recorded) : Effect.undefined,
+        declared && recording.isComplete
+          ? this.answerIds(node, policy, judged, declared, idsOf(recording))
+          : Effect.undefined,
         (ids) => {
           const timeToLive =
             ids === undefined
@@ -198,6 +199,15 @@ export class Appraiser {
     })
   }
 }
+
+/** All ids that were noted. */
+const idsOf = ({ ids, reads }: Recording): Iterable<string> =>
+  reads.length === 0
+    ? ids
+    : [
+        ...ids,
+        ...reads.flatMap((read) => [...read.ids, ...[...read.idsByValue.values()].flatMap((of) => [...of])])
+      ]
 
 /** The ids that every answer to a node rests on: its key, its node, and the keys it lies within. */
 export const ownIds = (node: Node.Any): ReadonlyArray<string> => {

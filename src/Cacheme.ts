@@ -38,7 +38,7 @@ import { type Any, flightKey, handUp, isDueEarly, isUsable, Lookups, orAfter, to
 import type { NodeStats } from "./Metrics.ts"
 import * as Node from "./Node.ts"
 import { Profiles } from "./Profile.ts"
-import { CurrentRecorder } from "./Recorder.ts"
+import { CurrentRecorder, Recorder } from "./Recorder.ts"
 import * as Settings from "./Settings.ts"
 import { type Found, type Held, type Position, type Status, Store } from "./Store.ts"
 import * as Tag from "./Tag.ts"
@@ -319,7 +319,7 @@ const make = Effect.fnUntraced(function* (
     return yield* Effect.acquireUseRelease(
       store.begin(node, known, since),
       Effect.fnUntraced(function* (fill) {
-        const noted = { recorded: [], isComplete: true, took: 0 }
+        const noted = { recording: new Recorder().close(), took: 0 }
         const { entry } = yield* appraiser.appraise(node, policy, outcome, declared, noted)
         const request = { ...ownKey(node), ...bounded(yield* CurrentAttribution) }
         const { stored } = yield* invalidator.publishUnsafe(request, entry && fill.replace(request, entry))

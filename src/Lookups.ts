@@ -229,7 +229,7 @@ export class Lookups {
       }
       const outcome = yield* Effect.exit(Lookup.run(begin, lookup, how, crew))
       const took = clock.currentTimeMillisUnsafe() - startedAt
-      const noted = { recorded: recorder.close(), isComplete: recorder.isComplete, took }
+      const noted = { recording: recorder.close(), took }
       const isElsewhere = new Set(elsewhere.map(({ ready }) => ready))
       // Also what was stopped before it could begin.
       const own = left.filter((ready) => ready.flight.landed === undefined && !isElsewhere.has(ready))
@@ -566,7 +566,7 @@ class Herd {
 }
 
 /** What was noted of lookups that others ran. */
-const nothingNoted: Noted = { recorded: [], isComplete: true, took: 0 }
+const nothingNoted: Noted = { recording: new Recorder().close(), took: 0 }
 
 /** Tells the caller's span, if there is one, that it was given a stale answer. */
 export const markStale: Effect.Effect<void> = Effect.annotateCurrentSpan("cacheme.stale", true)

@@ -1,31 +1,80 @@
 /**
- * A recorder notes what a running lookup rests on beside what its node declares: the tags of memoized answers used
- * inside it, and those given to `Cacheme.dependOn`. It is open while the lookup runs; what outlives the lookup (a
- * forked fiber) is not noted any more.
+ * A recorder notes what a running lookup rests on beside what its node declares: what it has read of the database, the
+ * tags of memoized answers used inside it, and those given to `Cacheme.dependOn`. It is open while the lookup runs; what
+ * outlives the lookup (a forked fiber) is not noted any more, but counted.
  */
 import * as Context from "effect/Context"
 
-/** The tags noted for one running lookup. */
+/** Why more is noted than was read, or could have been. */
+export interface Fallback {
+  /** The table, as tags call it. */
+  readonly table: string
+  readonly because: string
+  /** The columns that, declared as a key of the table's model, would make it precise. */
+  readonly key?: ReadonlyArray<string> | undefined
+}
+
+/** Something that a lookup has read. */
+export interface Read {
+  /** The statement, as it was sent. */
+  readonly source: string
+  /** The ids of the tags that the answer rests on. */
+  readonly ids: Iterable<string>
+  /**
+   * Ids that belong to one value each of a list of values that was asked for, by the value's text: where these are the
+   * keys of a batch, each key rests on its own.
+   */
+  readonly idsByValue: ReadonlyMap<string, Iterable<string>>
+  readonly fallbacks: ReadonlyArray<Fallback>
+  /** What the answer depends on that no write tells of: the time, chance, the session. */
+  readonly untold: ReadonlyArray<string>
+}
+
+/** What was noted of a lookup. */
+export interface Recording {
+  /** Ids that were noted one by one. */
+  readonly ids: ReadonlySet<string>
+  readonly reads: ReadonlyArray<Read>
+  /** False when something was used whose tags could not be told: the answer cannot be stored. */
+  readonly isComplete: boolean
+}
+
+/** The recording of one running lookup. */
 export class Recorder {
   readonly #ids = new Set<string>()
+  readonly #reads: Array<Read> = []
   #isOpen = true
-  /** False when something was used whose tags could not be told: the answer cannot be stored. */
-  isComplete = true
+  #isComplete = true
+  /** How much came after the lookup had ended. */
+  late = 0
+  /** False when the node gives all its tags by hand: what is read of the database is not noted. */
+  readonly notesReads: boolean
+
+  constructor(notesReads = true) {
+    this.notesReads = notesReads
+  }
 
   /** Notes ids of tags, while the lookup runs. */
   add(ids: Iterable<string>): void {
-    if (this.#isOpen) for (const id of ids) this.#ids.add(id)
+    if (!this.#isOpen) this.late++
+    else for (const id of ids) this.#ids.add(id)
+  }
+
+  /** Notes what was read, while the lookup runs. */
+  addRead(read: Read): void {
+    if (!this.#isOpen) this.late++
+    else this.#reads.push(read)
   }
 
   /** Notes that something was used whose tags could not be told. */
   addUnknown(): void {
-    if (this.#isOpen) this.isComplete = false
+    if (this.#isOpen) this.#isComplete = false
   }
 
   /** Ends the recording and tells what was noted. */
-  close(): ReadonlySet<string> {
+  close(): Recording {
     this.#isOpen = false
-    return this.#ids
+    return { ids: this.#ids, reads: this.#reads, isComplete: this.#isComplete }
   }
 }
 
