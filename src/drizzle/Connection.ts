@@ -12,6 +12,12 @@ import type { DbError } from "./DbError.ts"
 /** A Drizzle database of any driver and schema. */
 export type AnyDatabase = PgDatabase<any, any, any>
 
+/** Told what a statement sends, and what it is answered, as the driver has it. */
+export interface Watcher {
+  readonly sent: (text: string, parameters: ReadonlyArray<unknown>) => void
+  readonly answered: (rows: ReadonlyArray<unknown>) => void
+}
+
 /** What has been sent to the server. */
 export interface Started<A> {
   readonly answer: PromiseLike<A>
@@ -31,9 +37,13 @@ export interface Connection {
   readonly isLost: () => boolean
   /**
    * Starts a statement made with `db`. The text of a built one comes again and again: a driver may prepare it on the
-   * server.
+   * server. A watcher is told before the answer is.
    */
-  readonly start: <A>(statement: (db: AnyDatabase) => PromiseLike<A>, isBuilt?: boolean) => Started<A>
+  readonly start: <A>(
+    statement: (db: AnyDatabase) => PromiseLike<A>,
+    isBuilt?: boolean,
+    watcher?: Watcher
+  ) => Started<A>
   /** Opens a transaction with these modes; tells the isolation level that it really has. */
   readonly begin: (modes: string) => Promise<string>
   /** Commits; false if the server rolled back instead. */

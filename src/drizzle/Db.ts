@@ -23,17 +23,20 @@ import { type Attribution, bounded, CurrentAttribution, merged } from "../Attrib
 import { acknowledged, Cacheme } from "../Cacheme.ts"
 import { CachemeError, describe } from "../CachemeError.ts"
 import type { Cause, Report, Request } from "../Invalidation.ts"
+import { CurrentRecorder, type Recorder } from "../Recorder.ts"
 import * as Settings from "../Settings.ts"
 import { Changes, CurrentTransaction, type Transaction } from "../Transaction.ts"
 import { Catalog } from "./catalog.ts"
 import type { Statement } from "./builders.ts"
 import { isWrite, type Plan, plan, type Written } from "./changedRows.ts"
-import { type AnyDatabase, type Connection, type Driver, settle } from "./Connection.ts"
+import { type AnyDatabase, type Connection, type Driver, settle, type Watcher } from "./Connection.ts"
 import { DbError, fromDriver, isStale, RolledBack } from "./DbError.ts"
 import * as Model from "./Model.ts"
+import { load, type Parse } from "./parser.ts"
 import * as pgliteDriver from "./pgliteDriver.ts"
 import * as placeholders from "./placeholders.ts"
 import * as postgresDriver from "./postgresDriver.ts"
+import { Recordings } from "./recording.ts"
 
 // --------------------------------------------------------------------------------------------------------- the types
 
@@ -71,8 +74,8 @@ export interface TransactionOptions {
   readonly retry?: Schedule.Schedule<unknown, DbError> | undefined
 }
 
-/** Options of a read. */
-export interface QueryOptions {
+/** Options of every statement. */
+export interface StatementOptions {
   /**
    * Values for the placeholders of the statement, by their names: `sql.placeholder("id")` takes `{ id: 7 }`. A
    * placeholder without a value is a defect, and so is a value without a placeholder.
@@ -80,8 +83,17 @@ export interface QueryOptions {
   readonly values?: placeholders.Values | undefined
 }
 
+/** Options of a read. */
+export interface QueryOptions extends StatementOptions {
+  /**
+   * Tables that are read beyond what the statement tells: by a function, or what cannot be understood. Whatever changes in
+   * them ends the answers that rest on it.
+   */
+  readonly reads?: ReadonlyArray<PgTable> | undefined
+}
+
 /** Options of a write. */
-export interface MutateOptions extends QueryOptions {
+export interface MutateOptions extends StatementOptions {
   /** Tables that are written beyond what the statement tells: by raw SQL, a function, a trigger. */
   readonly tables?: ReadonlyArray<PgTable> | undefined
 }
@@ -133,8 +145,9 @@ let services = 0
 /** More changed rows than these are told by table, unless the layer says another number. */
 const defaultRowLimit = 1000
 
-const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Service => {
+const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, parse: Parse): Service => {
   const catalog = new Catalog()
+  const recordings = new Recordings(parse)
   // A transaction belongs to the service that opened it.
   const CurrentLevel = Context.Reference<Level | undefined>(`cacheme/drizzle/Level/${++services}`, {
     defaultValue: () => undefined
@@ -156,22 +169,52 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Se
           return Effect.die(new TypeError("Db.query was given a statement that writes: use Db.mutate"))
         }
         const answers = Effect.forEach(statements.list, (statement) =>
-          noting(level, read(connection, level, statement))
+          noting(level, read(connection, level, statement, options))
         )
         return Effect.map(answers, statements.answerOf)
       })
     )
 
-  /** Runs a statement that changes nothing. */
-  const read = (connection: Connection, level: Level | undefined, statement: Statement) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(
-        settle(() => connection.start(() => statement, isPreparable(statement, level)), restore),
-        ({ exit, interruption }) => {
-          if (level !== undefined && is(statement, PgRaw)) level.known.catalog = catalog.anew()
-          return interruption ?? readFailure("Db.query", exit, "uncommitted")
-        }
+  /** Runs a statement that changes nothing. What it reads is noted for the lookup that it runs in. */
+  const read = (
+    connection: Connection,
+    level: Level | undefined,
+    statement: Statement,
+    { reads }: QueryOptions
+  ): Effect.Effect<unknown, DbError> =>
+    Effect.withFiber((fiber) => {
+      const recorder = fiber.getRef(CurrentRecorder)
+      const watched = recorder?.notesReads === true ? new Watched() : undefined
+      return Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(
+          settle(() => connection.start(() => statement, isPreparable(statement, level), watched), restore),
+          ({ exit, interruption }) => {
+            const tables = level?.known.catalog ?? catalog
+            if (level !== undefined && is(statement, PgRaw)) level.known.catalog = catalog.anew()
+            const answer = interruption ?? readFailure("Db.query", exit, "uncommitted")
+            if (watched?.text === undefined || interruption !== undefined) return answer
+            return Effect.andThen(note(recorder!, tables, connection, watched, reads, restore), answer)
+          }
+        )
       )
+    })
+
+  /** Notes what was read. What cannot be noted for a fault of the database makes an answer that is not stored. */
+  const note = (
+    recorder: Recorder,
+    tables: Catalog,
+    connection: Connection,
+    { text, parameters, rows }: Watched,
+    reads: QueryOptions["reads"],
+    restore: Restore
+  ): Effect.Effect<void, DbError> =>
+    Effect.catch(
+      restore(recordings.note(recorder, tables, connection, { text: text!, parameters, rows }, reads)),
+      (error) => {
+        if (error.reason._tag === "UnknownReads") return Effect.fail(error)
+        recorder.addUnknown()
+        return Effect.logDebug("cacheme: it could not be told what a query reads", error)
+      }
     )
 
   const mutate = (f: (db: AnyDatabase) => Statements, options: MutateOptions = {}) =>
@@ -429,6 +472,20 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number): Se
   return { query, mutate, transaction }
 }
 
+/** What a statement has sent, and was answered. */
+class Watched implements Watcher {
+  text: string | undefined
+  parameters: ReadonlyArray<unknown> = []
+  rows: ReadonlyArray<unknown> | undefined
+  readonly sent = (text: string, parameters: ReadonlyArray<unknown>): void => {
+    this.text = text
+    this.parameters = parameters
+  }
+  readonly answered = (rows: ReadonlyArray<unknown>): void => {
+    this.rows = rows
+  }
+}
+
 /** Runs in a transaction: one at a time, and not after its end. */
 const inLevel = <A, E, R>(
   level: Level,
@@ -591,7 +648,7 @@ const statementsOf = (
   owner: string,
   given: Statements,
   connection: Connection,
-  { values }: QueryOptions
+  { values }: StatementOptions
 ): { readonly list: ReadonlyArray<Statement>; readonly answerOf: (answers: ReadonlyArray<any>) => any } => {
   const list: ReadonlyArray<Statement> = Array.isArray(given) ? given : [given as Statement]
   for (const item of list) {
@@ -814,9 +871,10 @@ const makeClass =
           const config = Object.fromEntries(
             Object.entries({ schema, casing, logger }).filter(([, option]) => option !== undefined)
           )
+          const parse = yield* load
           const connected = yield* driver(options as unknown as O, config)
           yield* Effect.logInfo(`cacheme: ${id}: ${connected.label}`)
-          return make(connected, cacheme, rowLimit)
+          return make(connected, cacheme, rowLimit, parse)
         })
       )
     return Object.assign(Key, {

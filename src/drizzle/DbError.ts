@@ -85,6 +85,19 @@ export class UnknownTables extends Schema.TaggedError<UnknownTables>("cacheme/Un
   }
 }
 
+/** It cannot be told what a query reads in a lookup, whose answer could be stale without anybody noticing. */
+export class UnknownReads extends Schema.TaggedError<UnknownReads>("cacheme/UnknownReads")("UnknownReads", {
+  statement: Schema.String,
+  because: Schema.String
+}) {
+  override get message(): string {
+    return (
+      `it cannot be told which tables this query reads (${this.because}): ${this.statement}; ` +
+      `name them: Db.query(f, { reads: [books] }); or give all tags of the node by hand, with dependencies: "manual"`
+    )
+  }
+}
+
 /** The database refused the statement for another reason, told by its SQLSTATE. Nothing of it was kept. */
 export class StatementFailed extends Schema.TaggedError<StatementFailed>("cacheme/StatementFailed")(
   "StatementFailed",
@@ -103,6 +116,7 @@ const Reason = Schema.Union([
   Cancelled,
   RolledBack,
   UnknownTables,
+  UnknownReads,
   StatementFailed
 ])
 

@@ -139,6 +139,7 @@ const declarationOf = (
   definedAt: string
 ): Declaration => ({
   name: schema.name,
+  schema,
   definedAt,
   primaryKey: allTold(schema.primaryKey),
   keys: sides.map(({ column }) => [column]),

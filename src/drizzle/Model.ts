@@ -262,6 +262,7 @@ const declareUnsafe = (
   const groups = groupsOfUnsafe(schema, volatile, declared)
   return {
     name: schema.name,
+    schema,
     definedAt,
     primaryKey: allTold(schema.primaryKey),
     keys: declared,

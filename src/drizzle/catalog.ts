@@ -1,11 +1,11 @@
 /**
- * What the server says of a table, as far as it decides which rows a write changes: Drizzle's schema does not tell
- * about rules, row-level security, collations, triggers, partitions, or what foreign keys do. What a trigger writes is
- * read from the text of its function.
+ * What the server says of a table, as far as it decides which rows a write changes, or what a query reads: Drizzle's
+ * schema does not tell about views, rules, row-level security, collations, triggers, partitions, or what foreign keys do.
+ * What a trigger writes is read from the text of its function.
  *
  * An answer is kept for a minute, and forgotten when a statement changes tables or meets a missing table or column.
  */
-import { sql } from "drizzle-orm"
+import { type SQL, sql } from "drizzle-orm"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -49,8 +49,27 @@ export interface Reference extends Named {
   readonly set: ReadonlyArray<string>
 }
 
+/** A foreign key of a table that holds for all its rows. */
+export interface ForeignKey extends Named {
+  readonly columns: ReadonlyArray<string>
+  readonly referenced: ReadonlyArray<string>
+}
+
 /** What the server says of a table. */
 export interface TableInfo {
+  /** What it may be called in tags. */
+  readonly names: ReadonlyArray<string>
+  /** True for what the server keeps of itself. */
+  readonly isSystem: boolean
+  /** True for rows that are on another server. */
+  readonly isForeign: boolean
+  /** The query of a view, as text. */
+  readonly view: string | undefined
+  /** What policies let be read, as texts of conditions, where row-level security is in force. */
+  readonly policies: ReadonlyArray<string>
+  /** Sets of columns of which no two rows have equal values; nulls aside. */
+  readonly uniques: ReadonlyArray<ReadonlyArray<string>>
+  readonly foreignKeys: ReadonlyArray<ForeignKey>
   /** Tables whose rows these are too: itself, partitions, and what they are partitions of. */
   readonly relatives: ReadonlyArray<string>
   /** False for views and for tables whose rules or policies make a statement do other than it says. */
@@ -62,6 +81,7 @@ export interface TableInfo {
   readonly isLockable: boolean
   /** Whether all of a row may be read, with the columns of the system's. */
   readonly isReadable: boolean
+  /** In order. */
   readonly columns: ReadonlyMap<string, ServerColumn>
   readonly primaryKey: ReadonlyArray<string>
   readonly triggers: ReadonlyArray<Trigger>
@@ -81,7 +101,8 @@ const keptFor = 60_000
 
 /** What the server says of its tables. */
 export class Catalog {
-  readonly #known = new Map<string, { readonly info: TableInfo; readonly at: number }>()
+  readonly #known = new Map<string, { readonly info: TableInfo | undefined; readonly at: number }>()
+  readonly #functions = new Map<string, { readonly info: ReadonlyArray<FunctionInfo>; readonly at: number }>()
   #warned = new Set<string>()
 
   /** One that knows nothing yet: another role may be told otherwise. */
@@ -94,6 +115,54 @@ export class Catalog {
   /** Forgets everything. */
   forget(): void {
     this.#known.clear()
+    this.#functions.clear()
+  }
+
+  /** What is known of a table without asking; `info` is `undefined` if there is none of this name. */
+  peek(table: TableRef, now: number): { readonly info: TableInfo | undefined } | undefined {
+    const known = this.#known.get(tableName(table.schema, table.name))
+    return known !== undefined && now - known.at < keptFor ? known : undefined
+  }
+
+  /** The functions of a name that are known without asking. */
+  peekFunctions(name: string, now: number): ReadonlyArray<FunctionInfo> | undefined {
+    const known = this.#functions.get(name)
+    return known !== undefined && now - known.at < keptFor ? known.info : undefined
+  }
+
+  /** Asks about the functions of these names. */
+  describeFunctions(connection: Connection, names: ReadonlyArray<string>): Effect.Effect<void, DbError> {
+    return Effect.gen({ self: this }, function* () {
+      const now = yield* Clock.currentTimeMillis
+      const list = sql.join(
+        names.map((name) => sql`${name}`),
+        sql`, `
+      )
+      const rows = yield* this.#ask(
+        connection,
+        sql`select n.nspname as schema, p.proname as name, p.provolatile as volatility
+          from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.proname in (${list})`
+      )
+      for (const name of names) {
+        const info = rows
+          .filter((row) => row["name"] === name)
+          .map((row) => ({ schema: String(row["schema"]), volatility: String(row["volatility"]) }))
+        this.#functions.set(name, { info, at: now })
+      }
+    })
+  }
+
+  #ask(connection: Connection, query: SQL): Effect.Effect<ReadonlyArray<Record<string, unknown>>, DbError> {
+    return Effect.flatMap(
+      settle(
+        () => connection.start((db) => db.execute(query)),
+        (effect) => effect
+      ),
+      ({ exit }) =>
+        Exit.isFailure(exit)
+          ? Effect.mapError(exit, (error) => fromDriver(error, "uncommitted"))
+          : Effect.succeed(rowsOf(exit.value))
+    )
   }
 
   /** Asks about a table; `undefined` if there is none of this name. */
@@ -108,16 +177,10 @@ export class Catalog {
         table.schema === undefined
           ? sql`c.oid = to_regclass(${quoted(table.name)})`
           : sql`c.relname = ${table.name} and c.relnamespace = (select oid from pg_namespace where nspname = ${table.schema})`
-      const { exit } = yield* settle(
-        () => connection.start((db) => db.execute(sql`${sql.raw(question)} where ${place}`)),
-        (effect) => effect
-      )
-      if (Exit.isFailure(exit))
-        return yield* Effect.mapError(exit, (error) => fromDriver(error, "uncommitted"))
-      const [row] = rowsOf(exit.value)
-      if (row === undefined) return undefined
-      const info = read(JSON.parse(String(row["info"])))
+      const [row] = yield* this.#ask(connection, sql`${sql.raw(question)} where ${place}`)
+      const info = row === undefined ? undefined : read(JSON.parse(String(row["info"])))
       this.#known.set(name, { info, at: now })
+      if (info === undefined) return undefined
       const opaque = info.triggers.filter(({ isOpaque }) => isOpaque)
       if (opaque.length > 0 && !this.#warned.has(name)) {
         this.#warned.add(name)
@@ -132,6 +195,13 @@ export class Catalog {
   }
 }
 
+/** A function of some name. */
+export interface FunctionInfo {
+  readonly schema: string
+  /** As the server writes it: "i" for one that is immutable, "s" stable, "v" volatile. */
+  readonly volatility: string
+}
+
 type NameParts = readonly [schema: string, name: string, isVisible: boolean]
 
 type ServerTrigger = readonly [
@@ -144,6 +214,12 @@ interface Answer {
   readonly self: NameParts
   readonly kind: string
   readonly rls: boolean
+  readonly view: string | null
+  readonly policies: ReadonlyArray<string | null> | null
+  readonly uniques: ReadonlyArray<ReadonlyArray<string>> | null
+  readonly foreignKeys: ReadonlyArray<
+    readonly [NameParts, columns: ReadonlyArray<string>, referenced: ReadonlyArray<string>]
+  > | null
   readonly rules: boolean
   readonly heirs: boolean
   readonly lockable: boolean
@@ -166,6 +242,17 @@ interface Answer {
 }
 
 const read = (answer: Answer): TableInfo => ({
+  names: namesOf(answer.self),
+  isSystem: answer.self[0] === "pg_catalog" || answer.self[0] === "information_schema",
+  isForeign: answer.kind === "f",
+  view: answer.view ?? undefined,
+  policies: (answer.policies ?? []).filter((policy) => policy !== null),
+  uniques: answer.uniques ?? [],
+  foreignKeys: (answer.foreignKeys ?? []).map(([table, columns, referenced]) => ({
+    ...named(table),
+    columns,
+    referenced
+  })),
   relatives: [answer.self, ...(answer.relatives ?? [])].flatMap(namesOf),
   isPlain: (answer.kind === "r" || answer.kind === "p") && !answer.rls && !answer.rules,
   isPartitioned: answer.kind === "p",
@@ -266,6 +353,23 @@ select json_build_object(
     select ${nameParts} from pg_class t join pg_namespace n on n.oid = t.relnamespace where t.oid = c.oid
   ),
   'kind', c.relkind,
+  'view', case when c.relkind = 'v' then pg_get_viewdef(c.oid) end,
+  'policies', (
+    select json_agg(pg_get_expr(p.polqual, p.polrelid)) from pg_policy p
+    where p.polrelid = c.oid and p.polcmd in ('r', '*') and row_security_active(c.oid)
+  ),
+  'uniques', (
+    select json_agg(${columnNames("c.oid", "x.indkey::smallint[]")}) from pg_index x
+    where x.indrelid = c.oid and x.indisunique and x.indisvalid and x.indpred is null and x.indexprs is null
+      and x.indnkeyatts = x.indnatts
+  ),
+  'foreignKeys', (
+    select json_agg(json_build_array(
+      ${nameParts}, ${columnNames("k.conrelid", "k.conkey")}, ${columnNames("k.confrelid", "k.confkey")}
+    ))
+    from pg_constraint k join pg_class t on t.oid = k.confrelid join pg_namespace n on n.oid = t.relnamespace
+    where k.contype = 'f' and k.conrelid = c.oid and k.convalidated
+  ),
   'rls', row_security_active(c.oid),
   'rules', exists (select 1 from pg_rewrite w where w.ev_class = c.oid and w.rulename <> '_RETURN'),
   'heirs', exists (select 1 from pg_inherits i where i.inhparent = c.oid),
@@ -289,7 +393,7 @@ select json_build_object(
       has_column_privilege(c.oid, a.attnum, 'select'),
       coalesce(l.collisdeterministic, true),
       a.attgenerated <> ''
-    )), '[]')
+    ) order by a.attnum), '[]')
     from pg_attribute a join pg_type y on y.oid = a.atttypid left join pg_collation l on l.oid = a.attcollation
     where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   ),

@@ -116,5 +116,27 @@ export const kindOf = (column: Column): Kind | undefined => {
   return undefined
 }
 
+/** The kind of a column as the server has it: its type, without length or precision, or "enum". */
+export const kindOfServerType = (type: string): Kind | undefined =>
+  [integer, numeric, boolean, uuid, text, char].find(({ serverTypes }) => serverTypes.includes(type))
+
+const castTypes: Readonly<Record<string, Kind>> = {
+  int2: integer,
+  int4: integer,
+  int8: integer,
+  numeric,
+  bool: boolean,
+  uuid,
+  text,
+  varchar: text
+}
+
+/**
+ * The kind of what is cast to a type, by the type's name as it is parsed. None of one with a length or precision, which
+ * may cut the value.
+ */
+export const kindOfCast = (names: ReadonlyArray<string | undefined>, isCut: boolean): Kind | undefined =>
+  isCut || (names.length > 1 && names[0] !== "pg_catalog") ? undefined : castTypes[names.at(-1) ?? ""]
+
 /** What the types are called in messages. */
 export const typesWithText = "integers, numeric, boolean, uuid, text, varchar, char, enums"

@@ -6,7 +6,7 @@
  * here, with the keys of both. Definitions are known by their table's name, in the whole process.
  */
 import { Column, is } from "drizzle-orm"
-import { getTableConfig, type PgTable } from "drizzle-orm/pg-core"
+import { getTableConfig, IndexedColumn, type PgTable } from "drizzle-orm/pg-core"
 import { CachemeError, InvalidDefinition, InvalidKey } from "../CachemeError.ts"
 import * as Definition from "../Definition.ts"
 import { type Kind, kindOf } from "./columnText.ts"
@@ -31,8 +31,10 @@ export interface ModelDefinition extends Definition.Definition {
   readonly kind: "model"
   /** The columns of the primary key; none if there is no such key, or one whose values have no canonical text. */
   readonly primaryKey: ReadonlyArray<ToldColumn>
-  /** The declared keys, and the sides of a link. */
+  /** The declared keys, the sides of a link, and what Drizzle's schema says is unique. */
   readonly keys: ReadonlyArray<ReadonlyArray<ToldColumn>>
+  /** All columns of the table. */
+  readonly every: ReadonlyArray<KeyColumn>
   /** The groups of columns whose changes alone leave entries fresh that do not rest on them. */
   readonly volatile: ReadonlyMap<string, ReadonlyArray<KeyColumn>>
   /** All columns that a tag may need. */
@@ -45,6 +47,7 @@ type Source = "model" | "link"
 /** What a model or a link declares of a table. */
 export interface Declaration extends Pick<ModelDefinition, "primaryKey" | "keys" | "volatile"> {
   readonly name: string
+  readonly schema: TableSchema
   readonly definedAt: string
   /** What must be equal for two declarations to be the same one, beside the primary key. */
   readonly parts: Readonly<Record<string, string>>
@@ -100,11 +103,13 @@ const uniteUnsafe = (
 ): ModelDefinition => {
   if (model !== undefined && link !== undefined) assertAgreeUnsafe(model, link)
   const declarations = [model, link].filter((declaration) => declaration !== undefined)
-  const [{ primaryKey, definedAt }] = declarations as [Declaration]
+  const [{ primaryKey, definedAt, schema }] = declarations as [Declaration]
   const volatile = model?.volatile ?? new Map<string, ReadonlyArray<KeyColumn>>()
+  const declared = declarations.flatMap((declaration) => declaration.keys)
   const keys = new Map(
-    declarations.flatMap((declaration) => declaration.keys).map((columns) => [written(columns), columns])
+    [...declared, ...uniqueKeys(schema, volatile)].map((columns) => [written(columns), columns])
   )
+  keys.delete(written(primaryKey))
   const told = [primaryKey, ...keys.values()]
   return {
     kind: "model",
@@ -113,6 +118,7 @@ const uniteUnsafe = (
     primaryKey,
     keys: [...keys.values()],
     volatile,
+    every: schema.columns,
     columns: [...new Map(told.flat().map((column) => [column.property, column])).values()],
     parts: () => ({
       "primary key": written(primaryKey),
@@ -120,6 +126,19 @@ const uniteUnsafe = (
       volatile: writtenGroups(volatile)
     })
   }
+}
+
+/** What Drizzle's schema says is unique, and can be told: none whose columns have no canonical text, or are volatile. */
+const uniqueKeys = (
+  { uniques }: TableSchema,
+  volatile: ModelDefinition["volatile"]
+): ReadonlyArray<ReadonlyArray<ToldColumn>> => {
+  const isVolatile = ({ property }: KeyColumn) =>
+    [...volatile.values()].flat().some((column) => column.property === property)
+  return uniques
+    .filter((columns) => !columns.some(isVolatile))
+    .map(allTold)
+    .filter((columns) => columns.length > 0)
 }
 
 const assertAgreeUnsafe = (model: Declaration, link: Declaration): void => {
@@ -159,6 +178,8 @@ export interface TableSchema {
   readonly columns: ReadonlyArray<KeyColumn>
   /** The columns of the primary key, whatever their types. */
   readonly primaryKey: ReadonlyArray<KeyColumn>
+  /** Sets of columns that are unique, whatever their types. */
+  readonly uniques: ReadonlyArray<ReadonlyArray<KeyColumn>>
 }
 
 /** What Drizzle's schema tells of a table. */
@@ -167,13 +188,20 @@ export const schemaOf = (table: PgTable): TableSchema => {
   const columns = columnsOf(table)
   const primary = config.columns.filter((column) => column.primary)
   const composite = config.primaryKeys[0]?.columns ?? []
+  // By name: a constraint of several columns holds other objects for the same columns.
+  const own = ({ name }: { readonly name: string }) => columns.find(({ column }) => column.name === name)!
+  const indexes = config.indexes.flatMap(({ config: { unique, where, columns } }) =>
+    unique && where === undefined && columns.every((column) => is(column, IndexedColumn))
+      ? [columns as ReadonlyArray<{ readonly name: string }>]
+      : []
+  )
+  const constraints = config.uniqueConstraints.map(({ columns }) => columns)
+  const single = config.columns.filter(({ isUnique }) => isUnique).map((column) => [column])
   return {
     name: tableName(config.schema, config.name),
     columns,
-    // By name: a composite primary key holds other objects for the same columns.
-    primaryKey: (primary.length > 0 ? primary : composite).map(({ name }) =>
-      columns.find(({ column }) => column.name === name)!
-    )
+    primaryKey: (primary.length > 0 ? primary : composite).map(own),
+    uniques: [...single, ...constraints, ...indexes].map((columns) => columns.map(own))
   }
 }
 

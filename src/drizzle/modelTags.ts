@@ -29,6 +29,9 @@ export const tableIds = (
 export const idsOfTables = (tables: Iterable<string>): ReadonlyArray<string> =>
   [...tables].flatMap((table) => Object.values(tableIds(table)))
 
+/** The id of the rows with these values (see {@link restOf}), or of its twin in a group of volatile columns. */
+export const rowsId = (table: string, rest: string, group?: string): string => prefixOf(table, group) + rest
+
 /** The values of a row's key columns as the server writes them, by property. */
 export type ServerRow = Readonly<Record<string, string | null | undefined>>
 

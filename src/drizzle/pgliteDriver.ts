@@ -10,7 +10,14 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { CachemeError, InvalidSetting } from "../CachemeError.ts"
-import { type AnyDatabase, assertRunningUnsafe, type Connection, type Driver, runNow } from "./Connection.ts"
+import {
+  type AnyDatabase,
+  assertRunningUnsafe,
+  type Connection,
+  type Driver,
+  runNow,
+  type Watcher
+} from "./Connection.ts"
 import { type DbError, fromDriver } from "./DbError.ts"
 
 /** Options of a database inside the process. */
@@ -77,6 +84,7 @@ class PgliteConnection implements Connection {
   readonly #client: PGlite
   #open: Open | undefined
   #isRunning = false
+  #watcher: Watcher | undefined
 
   constructor(client: PGlite, serverVersion: number, toDatabase: (client: PGlite) => AnyDatabase) {
     this.#client = client
@@ -84,17 +92,26 @@ class PgliteConnection implements Connection {
     // One database for both: outside of a transaction, and in it.
     const query = (...args: Parameters<PGlite["query"]>) => {
       assertRunningUnsafe(this.#isRunning)
-      return (this.#open?.transaction ?? client).query(...args)
+      const watcher = this.#watcher
+      watcher?.sent(args[0], args[1] ?? [])
+      const answer = (this.#open?.transaction ?? client).query(...args)
+      if (watcher === undefined) return answer
+      return answer.then((results) => {
+        watcher.answered(results.rows)
+        return results
+      })
     }
     this.db = toDatabase({ query } as unknown as PGlite)
   }
 
   isLost = () => this.#client.closed
 
-  start<A>(statement: (db: AnyDatabase) => PromiseLike<A>) {
+  start<A>(statement: (db: AnyDatabase) => PromiseLike<A>, _isBuilt?: boolean, watcher?: Watcher) {
     this.#isRunning = true
+    this.#watcher = watcher
     const answer = runNow(statement(this.db))
     this.#isRunning = false
+    this.#watcher = undefined
     return { answer, cancel: Effect.void }
   }
 

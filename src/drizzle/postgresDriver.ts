@@ -14,7 +14,14 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Options as PostgresOptions, PendingQuery, Sql, UnsafeQueryOptions } from "postgres"
 import { CachemeError, InvalidSetting } from "../CachemeError.ts"
-import { type AnyDatabase, assertRunningUnsafe, type Connection, type Driver, runNow } from "./Connection.ts"
+import {
+  type AnyDatabase,
+  assertRunningUnsafe,
+  type Connection,
+  type Driver,
+  runNow,
+  type Watcher
+} from "./Connection.ts"
 import { type DbError, fromDriver, goneCode, isFatal } from "./DbError.ts"
 import { type OnConnection, PreparedStatements } from "./preparedStatements.ts"
 
@@ -153,6 +160,7 @@ class PostgresConnection implements Connection {
   #isInTransaction = false
   #isRunning = false
   #isBuilt = false
+  #watcher: Watcher | undefined
   /** What was sent last, in one step. */
   #sent: Array<PendingQuery<any>> = []
 
@@ -177,7 +185,12 @@ class PostgresConnection implements Connection {
       unsafe: (text: string, parameters: Array<any> = [], asked: UnsafeQueryOptions = {}) => {
         assertRunningUnsafe(this.#isRunning)
         const prepare = mayPrepare && this.#isBuilt && this.#prepared.isWorth(text, parameters)
-        return this.#send(text, parameters, { ...asked, prepare })
+        const watcher = this.#watcher
+        watcher?.sent(text, parameters)
+        const query = this.#send(text, parameters, { ...asked, prepare })
+        // Before anybody else, who may ask the query for its rows in another form first.
+        if (watcher !== undefined) query.then(watcher.answered, () => {})
+        return query
       }
     } as unknown as Sql)
     // A client that has lost its connection would wait for it.
@@ -194,12 +207,14 @@ class PostgresConnection implements Connection {
     this.#onLost(this)
   }
 
-  start<A>(statement: (db: AnyDatabase) => PromiseLike<A>, isBuilt = false) {
+  start<A>(statement: (db: AnyDatabase) => PromiseLike<A>, isBuilt = false, watcher?: Watcher) {
     const sent = (this.#sent = [])
     this.#isRunning = true
     this.#isBuilt = isBuilt
+    this.#watcher = watcher
     const answer = this.#guard(runNow(statement(this.db)))
     this.#isRunning = false
+    this.#watcher = undefined
     if (!this.#isInTransaction) answer.catch(() => this.#forgetRows())
     const cancel = Effect.promise(async () => {
       // postgres.js sends in a later microtask, and forgets what is cancelled before.

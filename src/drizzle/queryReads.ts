@@ -1,0 +1,1262 @@
+/**
+ * What does a query read of each table?
+ *
+ * **The region lemma.** Let an answer be a function of those rows of a table that satisfy a condition on single rows: its
+ * region. A write whose old and new rows all lie outside does not change the answer. So a query carries tags that cover its
+ * regions, a write invalidates every tag whose region holds one of its rows, old or new, and what matters is met. Regions
+ * come from the conditions, never from the rows that were found: a row that is not there is covered as well.
+ *
+ * A region here is: these columns, which are the primary key, a unique or a declared key of the table's model, have these
+ * values. If an answer is a function of the rows with one property, and of those with another, it is one of the rows with
+ * both, so one such key is enough, and values travel along `a = b`: where rows of one table are known to have a value, only
+ * rows of the other that have it too can matter. What orders, limits, groups or counts rows never makes a region wider.
+ *
+ * **Outer joins.** What compares by equality rejects nulls, so a condition on the nullable side of an outer join makes it an
+ * inner one. The ON of an inner join is a condition like any other. That of a left join leaves rows out of its right side
+ * only: `authors left join books on … and authors.country = 'x'` shows every author.
+ *
+ * **Values that only the answer shows.** Of `books left join authors on authors.id = books.author_id where books.id = 7` the
+ * author is known when the answer is there, if it shows `author_id`. Its column may be used if the answer shows every row
+ * that could matter: see `#byShownRows` and `#shownToLateral`.
+ *
+ * What is not understood is read whole. After all, every table that the tree names anywhere, and that was not looked at in
+ * its place, is read whole, too: a mistake in finding one's way costs precision, and no more.
+ */
+import type { ColumnRef, FuncCall, JoinExpr, Node, RangeVar, SelectStmt } from "libpg-query"
+import type { Kind } from "./columnText.ts"
+import { alternativesOf, type Conjunction, type Term } from "./conditions.ts"
+import type { KeyColumn, ToldColumn } from "./modelDefinition.ts"
+import { columnPath, commonTables, functionName, namesOf, selectOf, tablesIn, walk } from "./parser.ts"
+
+// --------------------------------------------------------------------------------------------------- what is known
+
+/** What must be known of a table to tell which part of it is read. */
+export interface Relation {
+  /** As it is called in tags. */
+  readonly name: string
+  /** Its columns by their names on the server, in order, with the kind of those whose values have a canonical text. */
+  readonly columns: ReadonlyMap<string, Kind | undefined>
+  /** What its model declares; `undefined` if there is none. */
+  readonly model: RelationModel | undefined
+  /** Sets of columns of which no two rows have equal values; nulls aside. */
+  readonly uniques: ReadonlyArray<ReadonlyArray<string>>
+  /** Foreign keys that hold. */
+  readonly foreignKeys: ReadonlyArray<ForeignKey>
+  /** What it shows, of a view. */
+  readonly view: SelectStmt | undefined
+  /** Conditions of its policies, where it has row-level security. */
+  readonly policies: ReadonlyArray<Node>
+  /** Why no write tells of its changes, if so. */
+  readonly untold: string | undefined
+}
+
+export interface RelationModel {
+  readonly keys: ReadonlyArray<RelationKey>
+  /** Properties of the columns, by their names on the server. */
+  readonly properties: ReadonlyMap<string, KeyColumn>
+  readonly volatile: ReadonlyMap<string, ReadonlySet<string>>
+}
+
+/** A key by which rows are told, with the names of its columns on the server. */
+export interface RelationKey {
+  readonly columns: ReadonlyArray<ToldColumn & { readonly name: string }>
+  /** True when no two rows have equal values in it; nulls aside. */
+  readonly isUnique: boolean
+}
+
+export interface ForeignKey {
+  readonly columns: ReadonlyArray<string>
+  /** What the table that is referred to may be called in tags. */
+  readonly refersTo: ReadonlyArray<string>
+  readonly referenced: ReadonlyArray<string>
+}
+
+/** What a function of this name may be. */
+export type FunctionNature =
+  /** It does nothing but compute. */
+  | "pure"
+  /** Its answer depends on the time, on chance, or on the session. */
+  | "volatile"
+  /** It may read tables. */
+  | "unknown"
+
+/** What is known of tables and functions; `undefined` for what has not been asked yet. */
+export interface Facts {
+  readonly relation: (table: RangeVar) => Relation | "none" | undefined
+  readonly function: (schema: string | undefined, name: string) => FunctionNature | undefined
+}
+
+// --------------------------------------------------------------------------------------------------- what is told
+
+/** A step on the way to a value in an answer: a place in a list, or each of its items. */
+export type Step = number | "each"
+
+/** The value of a column, which the answer shows. */
+export interface Shown {
+  readonly _tag: "Shown"
+  readonly path: ReadonlyArray<Step>
+  /** Parameters of LIMIT that must be 1 at most. */
+  readonly ones: ReadonlyArray<number>
+}
+
+/** Rows with values in a key. */
+export interface Region {
+  readonly key: RelationKey
+  /** For each column of the key its values: those of every combination. */
+  readonly terms: ReadonlyArray<ReadonlyArray<Term | Shown>>
+  /** True when it is right only if the answer has a row. */
+  readonly needsRow: boolean
+}
+
+/** What is read of one table, in one place of a query. */
+export interface TableRead {
+  readonly relation: Relation
+  /** `undefined` if any row may matter. */
+  readonly regions: ReadonlyArray<Region> | undefined
+  /** Why any row may matter. */
+  readonly because: string | undefined
+  /** The columns that, declared as a key, would make it precise. */
+  readonly missingKey: ReadonlyArray<string> | undefined
+  /** The groups of volatile columns that the answer rests on. */
+  readonly groups: ReadonlyArray<string>
+}
+
+/** What a query reads. */
+export interface QueryReads {
+  readonly tables: ReadonlyArray<TableRead>
+  /** What the answer depends on that no write tells of. */
+  readonly untold: ReadonlyArray<string>
+  /** Why not even its tables are known, if so. */
+  readonly unknown: string | undefined
+}
+
+/** Tables and functions that must be asked for first. */
+export interface Missing {
+  readonly tables: ReadonlyArray<RangeVar>
+  readonly functions: ReadonlyArray<string>
+}
+
+/** What a query reads, or what must be known first. */
+export const readsOf = (select: SelectStmt, facts: Facts): QueryReads | Missing =>
+  new Analysis(facts).run(select)
+
+// --------------------------------------------------------------------------------------------------- one level
+
+type Values = ReadonlyArray<Term | Shown>
+
+/** A common table expression, and what its query may name. */
+interface CommonTable {
+  readonly select: SelectStmt | undefined
+  readonly names: ReadonlyArray<string>
+  readonly known: CommonTables
+  readonly outer: Level | undefined
+}
+
+type CommonTables = ReadonlyMap<string, CommonTable>
+
+/** A query in the place of a table. */
+interface Nested {
+  readonly select: SelectStmt
+  readonly known: CommonTables
+  readonly isLateral: boolean
+  /** The level whose columns its query can name, if it is not lateral. */
+  readonly outer: Level | undefined
+}
+
+/** A source of rows at one level of a query. */
+interface Source {
+  /** By what it is named; `undefined` if it cannot be. */
+  readonly alias: string | undefined
+  /** The schema that may stand before its name. */
+  readonly schema: string | undefined
+  readonly table: { readonly range: RangeVar; readonly relation: Relation } | undefined
+  readonly nested: Nested | undefined
+  /** Its columns, if they are known. */
+  readonly outputs: ReadonlyArray<Output> | undefined
+}
+
+/** A column that a source has. */
+interface Output {
+  readonly name: string
+  readonly kind: Kind | undefined
+  /** Values, one of which it has in every row. */
+  readonly values: Values | undefined
+  /** True when rows with another value in it may be left out before everything else is done. */
+  readonly isFilterable: boolean
+}
+
+/** What of a source cannot be named where it stands: its columns, or itself, either. */
+type Hidden = "nothing" | "columns" | "names"
+
+type JoinType = "inner" | "left" | "right" | "full"
+
+type Tree =
+  | { readonly source: Source }
+  | {
+      readonly type: JoinType
+      readonly left: Tree
+      readonly right: Tree
+      /** `undefined` for what is not a condition: USING, NATURAL. */
+      readonly on: ReadonlyArray<Conjunction> | undefined
+    }
+
+/** A column of a source. */
+interface Place {
+  readonly source: Source
+  readonly column: string
+}
+
+/** What holds at a level, in one alternative of its condition. */
+interface Solution {
+  readonly pins: Map<Source, Map<string, Values>>
+  /** Along these a value is carried from one column to another. */
+  readonly edges: ReadonlyArray<{ readonly from: Place; readonly to: Place }>
+  readonly types: ReadonlyMap<Tree, JoinType>
+  readonly nullable: ReadonlySet<Source>
+}
+
+/** SELECT … FROM … WHERE …, without what is nested in it. */
+interface Level {
+  readonly select: SelectStmt
+  readonly sources: ReadonlyArray<Source>
+  readonly trees: ReadonlyArray<Tree>
+  readonly outer: Level | undefined
+  readonly known: CommonTables
+  /** What holds in the alternative that is looked at. */
+  current: Solution | undefined
+  /** Where the answer shows a column, for what is nested and lateral. */
+  readonly shown: (place: Place) => Shown | undefined
+}
+
+/** So many levels are looked at; what is more complicated is read whole. */
+const mostLevels = 300
+
+// -------------------------------------------------------------------------------------------------- the analysis
+
+class TooComplicated extends Error {}
+
+/** What was found of one mention of a table. */
+interface Found {
+  readonly relation: Relation
+  regions: Array<Region> | undefined
+  because: string | undefined
+  missingKey: ReadonlyArray<string> | undefined
+}
+
+class Analysis {
+  readonly #facts: Facts
+  readonly #found = new Map<RangeVar, Found>()
+  readonly #missingTables = new Set<RangeVar>()
+  readonly #missingFunctions = new Set<string>()
+  readonly #untold = new Set<string>()
+  #unknown: string | undefined
+  /** Statements whose every table must be accounted for: the query, and views. */
+  readonly #statements = new Set<SelectStmt>()
+  /** The columns of queries, and the queries whose columns are being told. */
+  readonly #known = new Map<SelectStmt, ReadonlyArray<Output> | undefined>()
+  readonly #open = new Set<SelectStmt>()
+  /** Names of columns that occur anywhere, and whether all columns may be meant somewhere. */
+  readonly #columnNames = new Set<string>()
+  #hasStar = false
+  /** Names of one part, and those of sources. */
+  readonly #single = new Set<string>()
+  readonly #aliases = new Set<string>()
+  #levels = 0
+
+  constructor(facts: Facts) {
+    this.#facts = facts
+  }
+
+  run(select: SelectStmt): QueryReads | Missing {
+    this.#statement(select)
+    try {
+      this.#query(select, undefined, noCommonTables, nothingWanted, { path: ["each"], isRoot: true })
+    } catch (error) {
+      if (!(error instanceof TooComplicated)) throw error
+      for (const found of this.#found.values()) readWhole(found, "the query is too complicated")
+    }
+    for (const statement of this.#statements) this.#lastNet(statement)
+    if (this.#missingTables.size + this.#missingFunctions.size > 0)
+      return { tables: [...this.#missingTables], functions: [...this.#missingFunctions] }
+    return {
+      tables: [...this.#found.values()].map((found) => ({
+        ...found,
+        groups: this.#groupsOf(found.relation)
+      })),
+      untold: [...this.#untold],
+      unknown: this.#unknown
+    }
+  }
+
+  // -------------------------------------------------------------------------------------------- the whole statement
+
+  /** What is looked at wherever it stands: functions, and names of columns. */
+  #statement(statement: SelectStmt): void {
+    if (this.#statements.has(statement)) return
+    this.#statements.add(statement)
+    this.#expression({ SelectStmt: statement })
+  }
+
+  #expression(tree: unknown): void {
+    // Where what comes out of a query in FROM is named outside of it, its star adds nothing.
+    const harmlessStars = new Set<unknown>()
+    const allow = (select: SelectStmt | undefined) => {
+      if (select === undefined || select.distinctClause !== undefined) return
+      for (const target of select.targetList ?? []) {
+        const value = "ResTarget" in target ? target.ResTarget.val : undefined
+        if (value !== undefined && "ColumnRef" in value) harmlessStars.add(value.ColumnRef)
+      }
+    }
+    walk(tree, (kind, part) => {
+      switch (kind) {
+        case "Alias":
+        case "alias":
+          this.#aliases.add(part.aliasname)
+          break
+        case "RangeVar":
+          if (part.alias === undefined) this.#aliases.add(part.relname)
+          break
+        case "RangeSubselect":
+          allow(selectOf(part.subquery))
+          break
+        case "CommonTableExpr":
+          allow(selectOf(part.ctequery))
+          break
+        case "SubLink":
+          if (part.subLinkType === "EXISTS_SUBLINK") allow(selectOf(part.subselect))
+          break
+        case "ColumnRef":
+          this.#column(part, harmlessStars.has(part))
+          break
+        case "FuncCall":
+          this.#call(part)
+          break
+        case "SQLValueFunction":
+          this.#untold.add(String(part.op).replace("SVFOP_", "").toLowerCase())
+          break
+        case "RangeTableSample":
+          this.#untold.add("tablesample")
+          break
+        case "JoinExpr":
+          if (part.isNatural === true) this.#hasStar = true
+          for (const name of namesOf(part.usingClause)) if (name !== undefined) this.#columnNames.add(name)
+          break
+        case "A_Const":
+          // As a date or time, these are the present one.
+          if (/^(now|today|tomorrow|yesterday)$/i.test(part.sval?.sval ?? ""))
+            this.#untold.add(`'${part.sval.sval}'`)
+      }
+      return true
+    })
+  }
+
+  #column(column: ColumnRef, isHarmless: boolean): void {
+    const names = namesOf(column.fields)
+    if (names.includes(undefined)) this.#hasStar ||= !isHarmless
+    if (names.length === 1 && names[0] !== undefined) this.#single.add(names[0])
+    for (const name of names) {
+      if (name === undefined) continue
+      this.#columnNames.add(name)
+      if (systemColumns.has(name)) this.#untold.add(name)
+    }
+  }
+
+  #call(call: FuncCall): void {
+    const { schema, name } = functionName(call)
+    const nature = this.#facts.function(schema, name)
+    if (nature === undefined) this.#missingFunctions.add(schema === undefined ? name : `${schema}.${name}`)
+    if (nature === "volatile") this.#untold.add(`${name}()`)
+    if (nature === "unknown") this.#unknown ??= `it calls ${name}(), which may read tables`
+  }
+
+  /** Reads whole what was not looked at in its place. */
+  #lastNet(statement: SelectStmt): void {
+    for (const range of tablesIn(statement)) {
+      if (this.#found.has(range)) continue
+      const relation = this.#relation(range)
+      if (relation === undefined) continue
+      readWhole(this.#foundOf(range, relation), "it stands where it is not looked into")
+      this.#beyond(relation)
+    }
+  }
+
+  /** What is read with a relation that is not looked into. */
+  #beyond({ view, policies }: Relation): void {
+    for (const policy of policies) this.#policy(policy)
+    if (view === undefined || this.#statements.has(view)) return
+    this.#statement(view)
+    this.#lastNet(view)
+  }
+
+  /** The queries in a condition that the server adds. */
+  #policy(policy: Node): void {
+    this.#expression({ policy })
+    for (const select of queriesIn({ policy })) {
+      this.#statements.add(select)
+      this.#query(select, undefined, noCommonTables, nothingWanted, undefined)
+    }
+  }
+
+  /** The groups of volatile columns that are named. */
+  #groupsOf({ model }: Relation): ReadonlyArray<string> {
+    // A name that is a table's may stand for a whole row of it.
+    const isWhole = this.#hasStar || [...this.#single].some((name) => this.#aliases.has(name))
+    return [...(model?.volatile ?? [])].flatMap(([group, columns]) =>
+      isWhole || [...columns].some((column) => this.#columnNames.has(column)) ? [group] : []
+    )
+  }
+
+  #relation(range: RangeVar): Relation | undefined {
+    const relation = this.#facts.relation(range)
+    if (relation === undefined) this.#missingTables.add(range)
+    return relation === "none" ? undefined : relation
+  }
+
+  #foundOf(range: RangeVar, relation: Relation): Found {
+    const known = this.#found.get(range)
+    if (known !== undefined) return known
+    const found: Found = { relation, regions: [], because: undefined, missingKey: undefined }
+    this.#found.set(range, found)
+    if (relation.untold !== undefined) this.#untold.add(relation.untold)
+    return found
+  }
+
+  // ------------------------------------------------------------------------------------------------------- levels
+
+  /**
+   * Notes what a query reads. Of its answer only rows matter that have, in the columns of `wanted`, one of these values;
+   * `shownAt` is where it stands in the answer of the statement.
+   */
+  #query(
+    select: SelectStmt,
+    outer: Level | undefined,
+    known: CommonTables,
+    wanted: ReadonlyMap<string, Values>,
+    shownAt: ShownAt | undefined
+  ): void {
+    if (++this.#levels > mostLevels) throw new TooComplicated()
+    const names = this.#commonTables(select, outer, known)
+    const { larg, rarg } = select
+    if (larg !== undefined && rarg !== undefined) {
+      for (const side of [larg, rarg]) this.#query(side, outer, names, nothingWanted, undefined)
+      const besides = queriesIn({ ...select, larg: undefined, rarg: undefined, withClause: undefined })
+      for (const query of besides) this.#query(query, outer, names, nothingWanted, undefined)
+      return
+    }
+    const level = this.#level(select, outer, names)
+    const solutions = this.#solutions(level, wanted)
+    const columns = this.#shownColumns(level, shownAt)
+    for (const source of level.sources) {
+      if (source.table === undefined) continue
+      this.#table(level, source, source.table, solutions, shownAt?.isRoot === true ? columns : [])
+    }
+    const inTargets = queriesIn(select.targetList)
+    const elsewhere = queriesIn({ ...select, targetList: undefined, withClause: undefined })
+    const all: Level = { ...level, shown: (place) => shownIn(columns, place) }
+    // What never holds still has an answer, if it counts.
+    for (const solution of solutions.length > 0 ? solutions : [nothingHolds]) {
+      level.current = all.current = solution
+      for (const source of level.sources) this.#nested(level, all, source, solution, columns, shownAt)
+      for (const query of elsewhere) this.#query(query, level, names, nothingWanted, undefined)
+      const below = this.#showsEachRow(select) ? all : level
+      for (const query of inTargets) this.#query(query, below, names, nothingWanted, undefined)
+    }
+  }
+
+  /** Notes what a query in the place of a table reads. */
+  #nested(
+    level: Level,
+    all: Level,
+    source: Source,
+    solution: Solution,
+    columns: ReadonlyArray<ShownColumn>,
+    shownAt: ShownAt | undefined
+  ): void {
+    const { nested } = source
+    if (nested === undefined) return
+    const wanted = new Map(
+      (source.outputs ?? []).flatMap(({ name, isFilterable, values }) => {
+        const pinned = isFilterable ? solution.pins.get(source)?.get(name) : undefined
+        return pinned === undefined || pinned === values ? [] : [[name, pinned] as const]
+      })
+    )
+    if (!nested.isLateral) return this.#query(nested.select, nested.outer, nested.known, wanted, undefined)
+    const at = shownAt === undefined ? undefined : this.#shownToLateral(level, source, nested.select, columns)
+    if (at === undefined) return this.#query(nested.select, level, nested.known, wanted, undefined)
+    const { path, ones } = at
+    const shown = (place: Place) => {
+      const found = all.shown(place)
+      return found && { ...found, ones: [...found.ones, ...ones] }
+    }
+    this.#query(nested.select, { ...all, shown }, nested.known, wanted, { path, isRoot: false })
+  }
+
+  #commonTables(select: SelectStmt, outer: Level | undefined, known: CommonTables): CommonTables {
+    const ctes = commonTables(select)
+    if (ctes.length === 0) return known
+    const names = new Map(known)
+    const isRecursive = select.withClause?.recursive === true
+    for (const { ctename = "", ctequery, aliascolnames } of ctes) {
+      names.set(ctename, {
+        select: selectOf(ctequery),
+        names: namesOf(aliascolnames) as ReadonlyArray<string>,
+        // One that is not recursive sees those before it.
+        known: isRecursive ? names : new Map(names),
+        outer
+      })
+    }
+    return names
+  }
+
+  #level(select: SelectStmt, outer: Level | undefined, known: CommonTables): Level {
+    const sources: Array<Source> = []
+    const trees: Array<Tree> = []
+    const level: Level = { select, sources, trees, outer, known, current: undefined, shown: () => undefined }
+    for (const node of select.fromClause ?? []) trees.push(this.#tree(node, level, sources, "nothing"))
+    return level
+  }
+
+  #tree(node: Node, level: Level, sources: Array<Source>, hidden: Hidden): Tree {
+    if ("JoinExpr" in node) return this.#join(node.JoinExpr, level, sources, hidden)
+    const found = this.#source(node, level)
+    const source: Source =
+      hidden === "nothing"
+        ? found
+        : { ...found, outputs: undefined, alias: hidden === "columns" ? found.alias : undefined }
+    sources.push(source)
+    return { source }
+  }
+
+  #join(
+    { jointype, larg, rarg, quals, usingClause, isNatural, alias }: JoinExpr,
+    level: Level,
+    sources: Array<Source>,
+    hidden: Hidden
+  ): Tree {
+    // Which columns USING and NATURAL mean is not looked for, nor what becomes of their names.
+    const isByName = usingClause !== undefined || isNatural === true
+    const below = hidden === "names" || alias !== undefined ? "names" : isByName ? "columns" : hidden
+    const left = this.#tree(larg!, level, sources, below)
+    const right = this.#tree(rarg!, level, sources, below)
+    if (alias !== undefined) sources.push(opaqueSource(alias.aliasname))
+    return {
+      type: joinTypes[jointype ?? ""] ?? "full",
+      left,
+      right,
+      on: below === "nothing" ? alternativesOf(quals) : undefined
+    }
+  }
+
+  #source(node: Node, { outer, known }: Level): Source {
+    if ("RangeSubselect" in node) {
+      const { subquery, lateral, alias } = node.RangeSubselect
+      const select = selectOf(subquery)
+      if (select === undefined) return opaqueSource(alias?.aliasname)
+      const names = namesOf(alias?.colnames) as ReadonlyArray<string>
+      const nested: Nested = { select, known, outer, isLateral: lateral === true }
+      return { ...opaqueSource(alias?.aliasname), nested, outputs: this.#outputs(nested, names) }
+    }
+    if (!("RangeVar" in node)) return opaqueSource(aliasIn(node))
+    const range = node.RangeVar
+    const { schemaname, relname = "", alias } = range
+    const names = namesOf(alias?.colnames) as ReadonlyArray<string>
+    const source = opaqueSource(alias?.aliasname ?? relname)
+    const common = schemaname === undefined ? known.get(relname) : undefined
+    if (common !== undefined) {
+      if (common.select === undefined || this.#open.has(common.select)) return source
+      const nested: Nested = { ...common, select: common.select, isLateral: false }
+      return { ...source, nested, outputs: this.#outputs(nested, common.names, names) }
+    }
+    const relation = this.#relation(range)
+    if (relation === undefined) return source
+    const { view, columns } = relation
+    if (view !== undefined) {
+      // Who writes through a view changes its tables; who tells of the view by hand means all that it shows.
+      readWhole(this.#foundOf(range, relation), undefined)
+      this.#statement(view)
+      const nested: Nested = { select: view, known: noCommonTables, outer: undefined, isLateral: false }
+      return { ...source, nested, outputs: this.#outputs(nested, [...columns.keys()], names) }
+    }
+    const isNamed = alias !== undefined
+    const outputs = [...columns].map(([name, kind]) => ({
+      name,
+      kind,
+      values: undefined,
+      isFilterable: false
+    }))
+    return {
+      ...source,
+      schema: isNamed ? undefined : schemaname,
+      table: { range, relation },
+      outputs: names.length > 0 ? undefined : outputs
+    }
+  }
+
+  // ----------------------------------------------------------------------------------------------- what comes out
+
+  /** The columns of a query's answer; `undefined` if they cannot be told. Names given to them are in lists, the last counts. */
+  #outputs(
+    nested: Nested,
+    ...renamed: ReadonlyArray<ReadonlyArray<string>>
+  ): ReadonlyArray<Output> | undefined {
+    const { select } = nested
+    if (!this.#known.has(select)) {
+      // A recursive one is asked for its columns by itself.
+      if (this.#open.has(select)) return undefined
+      this.#open.add(select)
+      this.#known.set(select, this.#tellOutputs(select, nested.known))
+      this.#open.delete(select)
+    }
+    const outputs = this.#known.get(select)
+    return renamed.reduce<typeof outputs>(
+      (named, names) =>
+        named?.map((output, i) => (names[i] === undefined ? output : { ...output, name: names[i] })),
+      outputs
+    )
+  }
+
+  #tellOutputs(select: SelectStmt, known: CommonTables): ReadonlyArray<Output> | undefined {
+    const names = this.#commonTables(select, undefined, known)
+    const { larg, rarg, targetList } = select
+    if (larg !== undefined && rarg !== undefined) {
+      const [ours, theirs] = [larg, rarg].map((side) => this.#tellOutputs(side, names)) as [
+        ReadonlyArray<Output> | undefined,
+        ReadonlyArray<Output> | undefined
+      ]
+      return ours?.map((output, i) => ({
+        name: output.name,
+        kind: theirs?.[i]?.kind === output.kind ? output.kind : undefined,
+        values: undefined,
+        isFilterable: false
+      }))
+    }
+    // What an outer query knows is left out here: the same for all who name it.
+    const level = this.#level(select, undefined, names)
+    const solutions = this.#solutions(level, nothingWanted)
+    const outputs: Array<Output> = []
+    const valuesOf = (place: Place): Values | undefined => {
+      const all = solutions.map(({ pins, nullable }) =>
+        nullable.has(place.source) ? undefined : pins.get(place.source)?.get(place.column)
+      )
+      return all.length === 0 || all.includes(undefined) ? undefined : (all.flat() as Values)
+    }
+    const add = (name: string, place: Place | undefined) =>
+      outputs.push({
+        name,
+        kind: place === undefined ? undefined : kindOf(place),
+        values: place === undefined ? undefined : valuesOf(place),
+        isFilterable:
+          place !== undefined && isFilterable(level, place, (column) => this.#ownPlace(level, column))
+      })
+    for (const node of targetList ?? []) {
+      if (!("ResTarget" in node) || node.ResTarget.val === undefined) return undefined
+      const { name, val } = node.ResTarget
+      const path = "ColumnRef" in val ? namesOf(val.ColumnRef.fields) : []
+      if (path.at(-1) !== undefined || path.length === 0) {
+        const place = "ColumnRef" in val ? this.#ownPlace(level, val.ColumnRef) : undefined
+        add(name ?? path.at(-1) ?? "", place)
+        continue
+      }
+      const meant = path.length === 1 ? level.sources : level.sources.filter(({ alias }) => alias === path[0])
+      if (meant.length === 0 || path.length > 2) return undefined
+      for (const source of meant) {
+        if (source.outputs === undefined) return undefined
+        for (const output of source.outputs) add(output.name, { source, column: output.name })
+      }
+    }
+    return outputs.length === 0 ? undefined : outputs
+  }
+
+  // ------------------------------------------------------------------------------------------------- what holds
+
+  /** The column that a reference means, and the level it belongs to; `undefined` where that cannot be told. */
+  #place(level: Level, column: ColumnRef): { readonly level: Level; readonly place: Place } | undefined {
+    const path = columnPath(column)
+    if (path === undefined) return undefined
+    const name = path.at(-1)!
+    for (let at: Level | undefined = level; at !== undefined; at = at.outer) {
+      const { sources } = at
+      if (path.length === 1 && sources.some(({ outputs }) => outputs === undefined)) return undefined
+      const meant = sources.filter((source) =>
+        path.length === 1
+          ? hasColumn(source, name)
+          : source.alias === path.at(-2) && (path.length === 2 || source.schema === path.at(-3))
+      )
+      if (meant.length === 0) continue
+      const [source] = meant
+      return meant.length === 1 && hasColumn(source!, name)
+        ? { level: at, place: { source: source!, column: name } }
+        : undefined
+    }
+    return undefined
+  }
+
+  /** The column of this level that a reference means. */
+  #ownPlace(level: Level, column: ColumnRef): Place | undefined {
+    const found = this.#place(level, column)
+    return found?.level === level ? found.place : undefined
+  }
+
+  /** What holds in each alternative of a level's condition. */
+  #solutions(level: Level, wanted: ReadonlyMap<string, Values>): ReadonlyArray<Solution> {
+    const given = [...wanted].flatMap(([name, values]) => {
+      const place = this.#outputPlace(level, name)
+      return place === undefined ? [] : [{ place, values }]
+    })
+    return alternativesOf(level.select.whereClause).map((condition) => this.#solve(level, condition, given))
+  }
+
+  /** The column that an output of a level is. */
+  #outputPlace(level: Level, name: string): Place | undefined {
+    const found = (level.select.targetList ?? []).flatMap((node) => {
+      const value = "ResTarget" in node ? node.ResTarget.val : undefined
+      if (!("ResTarget" in node) || value === undefined || !("ColumnRef" in value)) return []
+      const path = namesOf(value.ColumnRef.fields)
+      if (path.at(-1) !== undefined) {
+        const isMeant = (node.ResTarget.name ?? path.at(-1)) === name
+        return isMeant ? [this.#ownPlace(level, value.ColumnRef)] : []
+      }
+      return level.sources
+        .filter((source) => (path.length === 1 || source.alias === path[0]) && hasColumn(source, name))
+        .map((source): Place => ({ source, column: name }))
+    })
+    return found.length === 1 ? found[0] : undefined
+  }
+
+  #solve(
+    level: Level,
+    condition: Conjunction,
+    given: ReadonlyArray<{ readonly place: Place; readonly values: Values }>
+  ): Solution {
+    const types = new Map<Tree, JoinType>()
+    const strict = new Set(given.map(({ place }) => place.source))
+    for (const source of this.#strictIn(level, condition)) strict.add(source)
+    for (const tree of level.trees) this.#simplify(level, tree, strict, types)
+    const nullable = new Set<Source>()
+    for (const [tree, type] of types) {
+      if ("source" in tree) continue
+      if (type === "left" || type === "full") for (const source of sourcesOf(tree.right)) nullable.add(source)
+      if (type === "right" || type === "full") for (const source of sourcesOf(tree.left)) nullable.add(source)
+    }
+    const pins = new Map<Source, Map<string, Values>>()
+    const edges: Array<{ readonly from: Place; readonly to: Place }> = []
+    const put = ({ source, column }: Place, values: Values): boolean => {
+      const kind = kindOf({ source, column })
+      if (kind === undefined || !values.every((value) => isOfKind(value, kind))) return false
+      const own = pins.get(source) ?? new Map<string, Values>()
+      const before = own.get(column)
+      if (before !== undefined && before.length <= values.length) return false
+      pins.set(source, own.set(column, values))
+      return true
+    }
+    /** Takes what holds; only for the sources that it leaves rows out of. */
+    const take = (atoms: Conjunction, isFor: (source: Source) => boolean) => {
+      for (const atom of atoms) {
+        if (atom._tag === "Equals") {
+          const place = this.#ownPlace(level, atom.column)
+          if (place !== undefined && isFor(place.source)) put(place, atom.terms)
+        }
+        if (atom._tag !== "Same") continue
+        const [left, right] = [this.#place(level, atom.left), this.#place(level, atom.right)]
+        if (left === undefined || right === undefined || kindOf(left.place) !== kindOf(right.place)) continue
+        for (const [from, to] of [
+          [left, right],
+          [right, left]
+        ] as const) {
+          if (to.level !== level || !isFor(to.place.source)) continue
+          if (from.level === level) edges.push({ from: from.place, to: to.place })
+          else {
+            const values = valuesAbove(from.level, from.place)
+            if (values !== undefined) put(to.place, values)
+          }
+        }
+      }
+    }
+    for (const source of level.sources) {
+      for (const { name, values } of source.outputs ?? [])
+        if (values !== undefined) put({ source, column: name }, values)
+    }
+    for (const { place, values } of given) put(place, values)
+    take(condition, () => true)
+    for (const atom of condition) {
+      const place = atom._tag === "IsNull" ? this.#ownPlace(level, atom.column) : undefined
+      if (place !== undefined && !nullable.has(place.source)) put(place, [{ _tag: "Null" }])
+    }
+    for (const [tree, type] of types) {
+      if ("source" in tree || tree.on?.length !== 1 || type === "full") continue
+      const side = type === "left" ? tree.right : type === "right" ? tree.left : tree
+      const affected = new Set(sourcesOf(side))
+      take(tree.on[0]!, (source) => affected.has(source))
+    }
+    for (let isMoving = true; isMoving;) {
+      isMoving = false
+      for (const { from, to } of edges) {
+        const values = pins.get(from.source)?.get(from.column)
+        if (values !== undefined && put(to, values)) isMoving = true
+      }
+    }
+    return { pins, edges, types, nullable }
+  }
+
+  /** Sources whose row is rejected where it is all nulls. */
+  #strictIn(level: Level, atoms: Conjunction): ReadonlyArray<Source> {
+    return atoms.flatMap((atom) => {
+      const columns =
+        atom._tag === "Equals" ? [atom.column] : atom._tag === "Same" ? [atom.left, atom.right] : []
+      return columns.flatMap((column) => this.#ownPlace(level, column)?.source ?? [])
+    })
+  }
+
+  /** Makes outer joins inner whose additional rows are rejected. */
+  #simplify(level: Level, tree: Tree, strict: ReadonlySet<Source>, types: Map<Tree, JoinType>): void {
+    if ("source" in tree) return
+    const [isLeft, isRight] = [tree.left, tree.right].map((side) =>
+      sourcesOf(side).some((source) => strict.has(source))
+    ) as [boolean, boolean]
+    const type = simpler(tree.type, isLeft, isRight)
+    types.set(tree, type)
+    const inOn = tree.on?.length === 1 ? this.#strictIn(level, tree.on[0]!) : []
+    const withOn = new Set([...strict, ...inOn])
+    // A condition on what comes out holds before an outer join on the side that it keeps, the ON on the other one.
+    this.#simplify(level, tree.left, type === "full" ? new Set() : type === "left" ? strict : withOn, types)
+    this.#simplify(level, tree.right, type === "full" ? new Set() : type === "right" ? strict : withOn, types)
+  }
+
+  // --------------------------------------------------------------------------------------------------- one table
+
+  #table(
+    level: Level,
+    source: Source,
+    { range, relation }: NonNullable<Source["table"]>,
+    solutions: ReadonlyArray<Solution>,
+    columns: ReadonlyArray<ShownColumn>
+  ): void {
+    const isNew = !this.#found.has(range)
+    const found = this.#foundOf(range, relation)
+    if (isNew) for (const policy of relation.policies) this.#policy(policy)
+    if (found.regions === undefined) return
+    const regions = solutions.map((solution) =>
+      regionIn(relation, solution.pins.get(source) ?? noPins, false)
+    )
+    const whole = regions.includes(undefined)
+    const [only] = solutions
+    const shown =
+      whole && solutions.length === 1 ? this.#byShownRows(level, source, relation, only!, columns) : undefined
+    if (!whole) found.regions.push(...(regions as ReadonlyArray<Region>))
+    else if (shown !== undefined) found.regions.push(shown)
+    else
+      readWhole(
+        found,
+        ...whyWhole(
+          relation,
+          solutions.map(({ pins }) => pins.get(source) ?? noPins)
+        )
+      )
+  }
+
+  /**
+   * The region of a joined table by values that the answer shows. They are all there is if every row is shown that could
+   * be joined with it: there is no limit, and no join or condition leaves one out; the inner join along a foreign key to
+   * what it refers to leaves out none but those whose key is null. Or if only one row could be joined, and the answer has
+   * a row.
+   */
+  #byShownRows(
+    level: Level,
+    source: Source,
+    relation: Relation,
+    solution: Solution,
+    columns: ReadonlyArray<ShownColumn>
+  ): Region | undefined {
+    if (columns.length === 0) return undefined
+    const areAllShown = this.#showsAllRows(level, solution)
+    const pins = new Map(solution.pins.get(source))
+    let needsRow = false
+    for (const { from, to } of solution.edges) {
+      if (to.source !== source || pins.has(to.column)) continue
+      const shown = shownIn(columns, from)
+      if (shown === undefined) continue
+      const isOnly = isOneRow(from.source, solution)
+      if (!areAllShown && !isOnly) continue
+      if (!areAllShown) needsRow = true
+      pins.set(to.column, [shown])
+    }
+    return regionIn(relation, pins, needsRow)
+  }
+
+  /** True when the answer shows each row of the first table that satisfies the condition, with all that it is joined with. */
+  #showsAllRows({ select, trees, sources }: Level, { types }: Solution): boolean {
+    if (trees.length !== 1 || select.limitCount !== undefined || select.limitOffset !== undefined)
+      return false
+    const [first, ...others] = sources
+    if (first === undefined || others.some((other) => mentions(select.whereClause, other))) return false
+    return [...types].every(
+      ([tree, type]) =>
+        "source" in tree ||
+        ("source" in tree.right &&
+          (type === "left" || (type === "inner" && this.#isAlongForeignKey(tree, sources))))
+    )
+  }
+
+  #isAlongForeignKey(
+    tree: Exclude<Tree, { readonly source: Source }>,
+    sources: ReadonlyArray<Source>
+  ): boolean {
+    const joined = "source" in tree.right ? tree.right.source : undefined
+    const [condition, ...others] = tree.on ?? []
+    if (joined?.table === undefined || condition === undefined || others.length > 0) return false
+    const before = sourcesOf(tree.left)
+    const level: Level = {
+      select: {},
+      sources: [...before, joined],
+      trees: [],
+      outer: undefined,
+      known: noCommonTables,
+      current: undefined,
+      shown: () => undefined
+    }
+    const pairs = condition.map((atom) => {
+      if (atom._tag !== "Same") return undefined
+      const [left, right] = [this.#ownPlace(level, atom.left), this.#ownPlace(level, atom.right)]
+      return right?.source === joined ? [left, right] : [right, left]
+    })
+    const referring = pairs[0]?.[0]?.source
+    const name = joined.table.relation.name
+    return (
+      sources.includes(joined) &&
+      pairs.every((pair) => pair?.[0]?.source === referring && pair?.[1]?.source === joined) &&
+      (referring?.table?.relation.foreignKeys ?? []).some(
+        ({ columns, referenced, refersTo }) =>
+          refersTo.includes(name) &&
+          columns.length === pairs.length &&
+          columns.every((column, i) =>
+            pairs.some((pair) => pair![0]!.column === column && pair![1]!.column === referenced[i])
+          )
+      )
+    )
+  }
+
+  // -------------------------------------------------------------------------------------- what the answer shows
+
+  /** The columns that the answer of the statement shows of each row of a level. */
+  #shownColumns(level: Level, shownAt: ShownAt | undefined): ReadonlyArray<ShownColumn> {
+    const { select } = level
+    if (shownAt === undefined || isGrouped(select)) return []
+    const { path, values } = shownAt.isRoot ? targetsOf(select, shownAt.path) : listedIn(select, shownAt.path)
+    return values.flatMap((value, i) => {
+      const place = "ColumnRef" in value ? this.#ownPlace(level, value.ColumnRef) : undefined
+      return place === undefined ? [] : [{ ...place, shown: { _tag: "Shown", path: [...path, i], ones: [] } }]
+    })
+  }
+
+  /**
+   * Where the answer shows what a lateral query finds for each row of a level, if it shows every row for which it is of
+   * consequence. So it is if the query adds to the rows, and leaves none out; if nothing else depends on it; and if what is
+   * skipped by OFFSET cannot depend on how many it finds.
+   */
+  #shownToLateral(
+    level: Level,
+    source: Source,
+    lateral: SelectStmt,
+    columns: ReadonlyArray<ShownColumn>
+  ): { readonly path: ReadonlyArray<Step>; readonly ones: ReadonlyArray<number> } | undefined {
+    const { select, trees } = level
+    const [shown, ...others] = columns.filter((column) => column.source === source)
+    const joins = trees.flatMap(joinsOf)
+    const own = joins.find(({ right }) => "source" in right && right.source === source)
+    const isAdded = own?.type === "left" && own.on?.length === 1 && own.on[0]!.length === 0
+    if (shown === undefined || others.length > 0 || source.outputs?.length !== 1 || !isAdded) return undefined
+    const { whereClause, sortClause } = select
+    const conditions = joins.flatMap(({ on }) => on ?? []).flat()
+    if (mentions([whereClause, sortClause, conditions], source)) return undefined
+    const ones = select.limitOffset === undefined || isAggregated(lateral) ? [] : limitOf(lateral)
+    return ones && { path: shown.shown.path, ones }
+  }
+
+  /** True when each row that is not shown is of no consequence for what is selected of it. */
+  #showsEachRow(select: SelectStmt): boolean {
+    const isOrderedByColumns = (select.sortClause ?? []).every((node) => {
+      const by = "SortBy" in node ? node.SortBy.node : undefined
+      return by !== undefined && "ColumnRef" in by && (columnPath(by.ColumnRef)?.length ?? 0) > 1
+    })
+    const isLimited = select.limitCount !== undefined || select.limitOffset !== undefined
+    return !isGrouped(select) && (!isLimited || isOrderedByColumns)
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------- helpers
+
+/** Where the rows of a query stand in the answer of the statement. */
+interface ShownAt {
+  readonly path: ReadonlyArray<Step>
+  readonly isRoot: boolean
+}
+
+interface ShownColumn extends Place {
+  readonly shown: Shown
+}
+
+const noCommonTables: CommonTables = new Map()
+const nothingWanted: ReadonlyMap<string, Values> = new Map()
+const noPins: ReadonlyMap<string, Values> = new Map()
+const nothingHolds: Solution = { pins: new Map(), edges: [], types: new Map(), nullable: new Set() }
+
+/** Columns of the system, which change also where nothing else does. */
+const systemColumns: ReadonlySet<string> = new Set(["ctid", "xmin", "xmax", "cmin", "cmax"])
+
+const joinTypes: Readonly<Record<string, JoinType>> = {
+  JOIN_INNER: "inner",
+  JOIN_LEFT: "left",
+  JOIN_RIGHT: "right",
+  JOIN_FULL: "full"
+}
+
+const simpler = (type: JoinType, isLeftStrict: boolean, isRightStrict: boolean): JoinType => {
+  if (type === "left") return isRightStrict ? "inner" : "left"
+  if (type === "right") return isLeftStrict ? "inner" : "right"
+  if (type === "inner") return "inner"
+  return isLeftStrict ? (isRightStrict ? "inner" : "left") : isRightStrict ? "right" : "full"
+}
+
+const readWhole = (found: Found, because: string | undefined, missingKey?: ReadonlyArray<string>): void => {
+  if (found.regions === undefined) return
+  found.regions = undefined
+  found.because = because
+  found.missingKey = missingKey
+}
+
+/** Why a table is read whole, and the key that would help. */
+const whyWhole = (
+  { model }: Relation,
+  pins: ReadonlyArray<ReadonlyMap<string, Values>>
+): [because: string, missingKey: ReadonlyArray<string> | undefined] => {
+  if (model === undefined) return ["it has no model", undefined]
+  const unpinned = pins.find((columns) => columns.size === 0)
+  if (unpinned !== undefined) {
+    return [
+      pins.length > 1
+        ? "an alternative of the condition compares none of its columns with a value"
+        : "the condition compares none of its columns with a value",
+      undefined
+    ]
+  }
+  const names = [
+    ...(pins.find((columns) => regionOfKeys(model, columns, false) === undefined) ?? noPins).keys()
+  ]
+  const properties = names.flatMap((name) => model.properties.get(name)?.property ?? [])
+  const isVolatile = names.some((name) => [...model.volatile.values()].some((columns) => columns.has(name)))
+  return [
+    `${names.map((name) => `"${name}"`).join(" and ")} ${names.length > 1 ? "are" : "is"} no declared key`,
+    isVolatile || properties.length < names.length ? undefined : properties
+  ]
+}
+
+/** The rows of a table that have these values, by the key that tells fewest. */
+const regionIn = (
+  { model }: Relation,
+  pins: ReadonlyMap<string, Values>,
+  needsRow: boolean
+): Region | undefined => (model === undefined ? undefined : regionOfKeys(model, pins, needsRow))
+
+const regionOfKeys = (
+  { keys }: RelationModel,
+  pins: ReadonlyMap<string, Values>,
+  needsRow: boolean
+): Region | undefined => {
+  let best: Region | undefined
+  for (const key of keys) {
+    const terms = key.columns.map(({ name }) => pins.get(name))
+    if (terms.includes(undefined)) continue
+    const region: Region = { key, terms: terms as ReadonlyArray<Values>, needsRow }
+    if (best === undefined || isBetter(region, best)) best = region
+  }
+  return best
+}
+
+const isBetter = (region: Region, other: Region): boolean => {
+  if (region.key.isUnique !== other.key.isUnique) return region.key.isUnique
+  const [ours, theirs] = [region.key.columns.length, other.key.columns.length]
+  return ours === theirs ? combinations(region) < combinations(other) : ours > theirs
+}
+
+const combinations = ({ terms }: Region): number => terms.reduce((count, values) => count * values.length, 1)
+
+/** True when a source has one row at most that matters. A unique column may hold many nulls. */
+const isOneRow = (source: Source, { pins, nullable }: Solution): boolean =>
+  !nullable.has(source) &&
+  (source.table?.relation.uniques ?? []).some((columns) =>
+    columns.every((column) => {
+      const values = pins.get(source)?.get(column) ?? []
+      const [value] = values
+      return (
+        values.length === 1 && (value!._tag === "Constant" || (value!._tag === "Parameter" && !value!.isList))
+      )
+    })
+  )
+
+/** The values that a column of an outer query has, for what is looked at in it. */
+const valuesAbove = (level: Level, place: Place): Values | undefined => {
+  const pinned = level.current?.pins.get(place.source)?.get(place.column)
+  if (pinned !== undefined) return pinned
+  const shown = level.shown(place)
+  return shown && [shown]
+}
+
+const isOfKind = (value: Term | Shown, kind: Kind): boolean =>
+  !("cast" in value) || value.cast === undefined || value.cast === kind
+
+const hasColumn = ({ outputs }: Source, name: string): boolean =>
+  outputs?.some((output) => output.name === name) === true
+
+const kindOf = ({ source, column }: Place): Kind | undefined => {
+  const named = source.outputs?.filter(({ name }) => name === column) ?? []
+  return named.length === 1 ? named[0]!.kind : undefined
+}
+
+const shownIn = (columns: ReadonlyArray<ShownColumn>, { source, column }: Place): Shown | undefined =>
+  columns.find((one) => one.source === source && one.column === column)?.shown
+
+/** The name of a source that is no table and no query. */
+const aliasIn = (node: Node): string | undefined => {
+  const [part] = Object.values(node) as ReadonlyArray<{
+    readonly alias?: { readonly aliasname?: string }
+    readonly relation?: { readonly RangeVar?: RangeVar }
+  }>
+  const { RangeVar } = part?.relation ?? {}
+  let name = part?.alias?.aliasname ?? RangeVar?.alias?.aliasname ?? RangeVar?.relname
+  // A function is named as it is called.
+  walk(node, (kind, call) => {
+    if (kind === "FuncCall") name ??= functionName(call).name
+    return name === undefined
+  })
+  return name
+}
+
+const opaqueSource = (alias: string | undefined): Source => ({
+  alias,
+  schema: undefined,
+  table: undefined,
+  nested: undefined,
+  outputs: undefined
+})
+
+const sourcesOf = (tree: Tree): ReadonlyArray<Source> =>
+  "source" in tree ? [tree.source] : [...sourcesOf(tree.left), ...sourcesOf(tree.right)]
+
+const joinsOf = (tree: Tree): ReadonlyArray<Exclude<Tree, { readonly source: Source }>> =>
+  "source" in tree ? [] : [...joinsOf(tree.left), ...joinsOf(tree.right), tree]
+
+/** The queries in expressions, without those that these have in turn. */
+const queriesIn = (tree: unknown): ReadonlyArray<SelectStmt> => {
+  const found: Array<SelectStmt> = []
+  walk(tree, (kind, part) => {
+    if (kind === "SubLink") found.push(...[selectOf(part.subselect)].filter((select) => select !== undefined))
+    return kind !== "SelectStmt"
+  })
+  return found
+}
+
+/** True when a tree may name a column of a source. */
+const mentions = (tree: unknown, source: Source): boolean => {
+  let isFound = false
+  walk({ tree }, (kind, part) => {
+    // In an atom, a column has its own name.
+    if (kind === "ColumnRef" || "fields" in part) {
+      const path = namesOf(part.fields)
+      isFound ||=
+        path.length === 1
+          ? path[0] === undefined || path[0] === source.alias || mayHave(source, path[0])
+          : path.includes(source.alias)
+    }
+    return !isFound
+  })
+  return isFound
+}
+
+const mayHave = (source: Source, column: string): boolean =>
+  source.outputs === undefined || hasColumn(source, column)
+
+/** True where rows are not shown as they are. */
+const isGrouped = ({ groupClause, havingClause, distinctClause, larg }: SelectStmt): boolean =>
+  groupClause !== undefined ||
+  havingClause !== undefined ||
+  distinctClause !== undefined ||
+  larg !== undefined
+
+/** True when rows with other values in a column may be left out before a query does anything else. */
+const isFilterable = (
+  { select }: Level,
+  place: Place,
+  placeOf: (column: ColumnRef) => Place | undefined
+): boolean => {
+  const { limitCount, limitOffset, distinctClause, groupClause, targetList, sortClause } = select
+  const isDistinctOn = (distinctClause ?? []).some((node) => Object.keys(node).length > 0)
+  if (limitCount !== undefined || limitOffset !== undefined || isDistinctOn) return false
+  let hasWindow = false
+  walk([targetList, sortClause], (kind, part) => {
+    hasWindow ||= kind === "FuncCall" && part.over !== undefined
+    return true
+  })
+  if (hasWindow) return false
+  if (groupClause === undefined) return true
+  const grouped = groupClause.map((node) => ("ColumnRef" in node ? placeOf(node.ColumnRef) : undefined))
+  return (
+    !grouped.includes(undefined) &&
+    grouped.some((column) => column!.source === place.source && column!.column === place.column)
+  )
+}
+
+/** The expressions of an answer, in order; none if their places cannot be told. */
+const targetsOf = (
+  { targetList = [] }: SelectStmt,
+  path: ReadonlyArray<Step>
+): { readonly path: ReadonlyArray<Step>; readonly values: ReadonlyArray<Node> } => {
+  const values = targetList.flatMap((node) => ("ResTarget" in node ? (node.ResTarget.val ?? []) : []))
+  const hasStar = values.some((value) => "ColumnRef" in value && columnPath(value.ColumnRef) === undefined)
+  return { path, values: hasStar || values.length < targetList.length ? [] : values }
+}
+
+/** The expressions of `json_build_array(…)`, or of each in `coalesce(json_agg(json_build_array(…)), …)`: Drizzle's relations. */
+const listedIn = (
+  { targetList = [] }: SelectStmt,
+  path: ReadonlyArray<Step>
+): { readonly path: ReadonlyArray<Step>; readonly values: ReadonlyArray<Node> } => {
+  const [target, ...others] = targetList
+  const nothing = { path, values: [] }
+  if (others.length > 0 || target === undefined || !("ResTarget" in target)) return nothing
+  const all = aggregateOf(target.ResTarget.val)
+  const list = callOf(all ?? target.ResTarget.val, "json_build_array")
+  if (list === undefined) return nothing
+  return { path: all === undefined ? path : [...path, "each"], values: list.args ?? [] }
+}
+
+/** What `json_agg` collects, of every row. */
+const aggregateOf = (node: Node | undefined): Node | undefined => {
+  const inner = node !== undefined && "CoalesceExpr" in node ? node.CoalesceExpr.args?.[0] : node
+  const call = callOf(inner, "json_agg")
+  const isPlain = call?.agg_filter === undefined && call?.agg_distinct !== true && call?.over === undefined
+  return isPlain ? call?.args?.[0] : undefined
+}
+
+/** True for a query that has one row, whatever it finds. */
+const isAggregated = ({ targetList = [], groupClause }: SelectStmt): boolean => {
+  const [target] = targetList
+  return (
+    groupClause === undefined &&
+    target !== undefined &&
+    "ResTarget" in target &&
+    aggregateOf(target.ResTarget.val) !== undefined
+  )
+}
+
+/** The parameters that must be 1 at most for a query to have one row: the LIMIT of what it selects from. */
+const limitOf = ({ fromClause = [] }: SelectStmt): ReadonlyArray<number> | undefined => {
+  const [from, ...others] = fromClause
+  if (from === undefined || others.length > 0) return undefined
+  const nested = "RangeSubselect" in from ? selectOf(from.RangeSubselect.subquery)?.limitCount : undefined
+  return nested !== undefined && "ParamRef" in nested ? [nested.ParamRef.number ?? 0] : undefined
+}
+
+const callOf = (node: Node | undefined, name: string): FuncCall | undefined =>
+  node !== undefined && "FuncCall" in node && functionName(node.FuncCall).name === name
+    ? node.FuncCall
+    : undefined

@@ -1,0 +1,201 @@
+/**
+ * The tags of what a query has read: its regions (`queryReads.ts`), with the values that it was sent and those that it has
+ * answered.
+ */
+import type { Fallback, Read } from "../Recorder.ts"
+import * as Key from "../Key.ts"
+import type { Term } from "./conditions.ts"
+import { restOf, rowsId, tableIds } from "./modelTags.ts"
+import type { QueryReads, Region, Shown, Step, TableRead } from "./queryReads.ts"
+
+/** A statement that has run. */
+export interface Sent {
+  readonly text: string
+  /** What was sent with it, as the driver was given it. */
+  readonly parameters: ReadonlyArray<unknown>
+  /** What it has answered, as the driver gave it; `undefined` if it has failed. */
+  readonly rows: ReadonlyArray<unknown> | undefined
+}
+
+/** What was read, as it is noted. */
+export const readOf = (reads: QueryReads, sent: Sent): Read => {
+  const ids = new Set<string>()
+  const idsByValue = new Map<string, Set<string>>()
+  const fallbacks: Array<Fallback> = []
+  for (const table of reads.tables) {
+    const groups = [undefined, ...table.groups]
+    const { name } = table.relation
+    for (const group of groups) ids.add(tableIds(name, group).unknown)
+    const found = rowsOf(table, sent)
+    if (typeof found !== "string") {
+      for (const { rest, value } of found) {
+        const own = value === undefined ? ids : ofValue(idsByValue, value)
+        for (const group of groups) own.add(rowsId(name, rest, group))
+      }
+      continue
+    }
+    for (const group of groups) ids.add(tableIds(name, group).all)
+    if (table.regions !== undefined || table.because !== undefined)
+      fallbacks.push({ table: name, because: found, key: table.missingKey })
+  }
+  return { source: sent.text, ids, idsByValue, fallbacks, untold: reads.untold }
+}
+
+const ofValue = (idsByValue: Map<string, Set<string>>, value: string): Set<string> => {
+  const known = idsByValue.get(value)
+  if (known !== undefined) return known
+  const ids = new Set<string>()
+  idsByValue.set(value, ids)
+  return ids
+}
+
+/** Rows with values in a key. */
+interface Rows {
+  /** The end of the tag's id. */
+  readonly rest: string
+  /** The value of a list that was asked for, if these rows belong to one. */
+  readonly value: string | undefined
+}
+
+/** More combinations than these are not told one by one. */
+const mostRows = 5000
+
+/** The rows that are read of a table; a text says why any may matter. */
+const rowsOf = ({ relation, regions, because }: TableRead, sent: Sent): ReadonlyArray<Rows> | string => {
+  if (regions === undefined) return because ?? "it is read whole"
+  const rows: Array<Rows> = []
+  for (const region of regions) {
+    const texts = textsOf(region, sent)
+    if (typeof texts === "string") return texts
+    if (rows.length + texts.length > mostRows) return "too many of its rows are named"
+    const { columns } = region.key
+    const list = listIn(region)
+    for (const combination of texts) {
+      const rest = restOf(
+        columns,
+        (column) => combination[columns.findIndex((one) => one.label === column.label)]
+      )
+      // A row whose tag is too long is not told by it.
+      if (
+        rest === undefined ||
+        Key.isTooLong(rowsId(relation.name, rest)) ||
+        isTooLongInGroup(relation.name, rest)
+      )
+        return "a value of its key is too long"
+      rows.push({ rest, value: list === undefined ? undefined : (combination[list] ?? undefined) })
+    }
+  }
+  return rows
+}
+
+/** Names of groups are longer, by no more than this. */
+const isTooLongInGroup = (table: string, rest: string): boolean =>
+  Key.isTooLong(rowsId(table, rest, "g".repeat(300)))
+
+/** The column of a key whose values are a list that was asked for: the only one that has several, or the only one. */
+const listIn = ({ terms }: Region): number | undefined => {
+  if (terms.some((values) => values.some(({ _tag }) => _tag === "Shown"))) return undefined
+  const several = terms.flatMap((values, i) =>
+    values.length > 1 || values.some((value) => value._tag === "Parameter" && value.isList) ? [i] : []
+  )
+  if (several.length === 1) return several[0]
+  return terms.length === 1 ? 0 : undefined
+}
+
+type Texts = ReadonlyArray<string | null>
+
+/** The values of a region's columns, in every combination; a text says why they are not known. */
+const textsOf = (region: Region, sent: Sent): ReadonlyArray<Texts> | string => {
+  const { key, terms, needsRow } = region
+  const shown = terms.flat().filter((term) => term._tag === "Shown")
+  if (shown.length === 0) {
+    const lists = terms.map((values, i) =>
+      staticTexts(values as ReadonlyArray<Term>, key.columns[i]!.kind, sent)
+    )
+    return lists.includes(undefined) ? noText : combined(lists as ReadonlyArray<Texts>)
+  }
+  const { rows, parameters } = sent
+  if (rows === undefined) return "its rows are told by an answer that did not come"
+  if (needsRow && rows.length === 0) return "its rows are told by an answer that is empty"
+  if (shown.flatMap(({ ones }) => ones).some((number) => !(Number(parameters[number - 1]) <= 1)))
+    return "rows are skipped that may depend on it"
+  const longest = shown.reduce((a, b) => (eachCount(b) > eachCount(a) ? b : a))
+  const found = new Map<string, Texts>()
+  for (const at of placesOf(rows, longest.path)) {
+    if (at === undefined) return "the answer does not tell its rows as expected"
+    const lists = terms.map((values, i): Texts | undefined => {
+      const { kind } = key.columns[i]!
+      const [first] = values
+      if (first?._tag !== "Shown") return staticTexts(values as ReadonlyArray<Term>, kind, sent)
+      const value = valueAt(rows, first.path, at)
+      if (value === undefined) return undefined
+      if (value === null) return []
+      // A number may have lost digits that a decimal had.
+      const isExact = typeof value !== "number" || kind.serverTypes.includes("integer")
+      const text = isExact ? kind.text(value) : undefined
+      return text === undefined ? undefined : [text]
+    })
+    if (lists.includes(undefined)) return noText
+    for (const texts of combined(lists as ReadonlyArray<Texts>)) found.set(JSON.stringify(texts), texts)
+  }
+  return [...found.values()]
+}
+
+const noText = "a value of its key has no canonical text"
+
+type Kind = Region["key"]["columns"][number]["kind"]
+
+/** The texts of values that are known without the answer. Nothing is equal to null. */
+const staticTexts = (terms: ReadonlyArray<Term>, kind: Kind, { parameters }: Sent): Texts | undefined => {
+  const texts: Array<string | null> = []
+  for (const term of terms) {
+    if (term._tag === "Null") {
+      texts.push(null)
+      continue
+    }
+    const given = term._tag === "Constant" ? term.text : parameters[term.number - 1]
+    if (term._tag === "Parameter" && term.isList && !Array.isArray(given)) return undefined
+    for (const value of term._tag === "Parameter" && term.isList
+      ? (given as ReadonlyArray<unknown>)
+      : [given]) {
+      if (value === null || value === undefined) continue
+      const text = kind.text(value)
+      if (text === undefined) return undefined
+      texts.push(text)
+    }
+  }
+  return [...new Set(texts)]
+}
+
+const combined = (lists: ReadonlyArray<Texts>): ReadonlyArray<Texts> =>
+  lists.reduce<ReadonlyArray<Texts>>(
+    (combinations, texts) => combinations.flatMap((before) => texts.map((text) => [...before, text])),
+    [[]]
+  )
+
+const eachCount = ({ path }: Shown): number => path.filter((step) => step === "each").length
+
+/** Places in lists on the way to a value, for each of the lists' items; `undefined` where there is no list. */
+const placesOf = function* (
+  value: unknown,
+  path: ReadonlyArray<Step>
+): Generator<ReadonlyArray<number> | undefined> {
+  const [step, ...rest] = path
+  // Where an outer join has found nothing, there is nothing.
+  if (step === undefined || value === null) return void (step === undefined ? yield [] : undefined)
+  if (!Array.isArray(value)) return yield undefined
+  if (step !== "each") return yield* placesOf(value[step], rest)
+  if (!rest.includes("each")) return yield* value.map((_, i) => [i])
+  for (const [i, item] of value.entries())
+    for (const at of placesOf(item, rest)) yield at === undefined ? undefined : [i, ...at]
+}
+
+/** The value on a way, in these places of the lists. */
+const valueAt = (value: unknown, path: ReadonlyArray<Step>, places: ReadonlyArray<number>): unknown => {
+  const left = [...places]
+  return path.reduce<unknown>((at, step) => {
+    if (at === null || at === undefined) return at
+    if (!Array.isArray(at)) return undefined
+    return at[step === "each" ? left.shift()! : step]
+  }, value)
+}
