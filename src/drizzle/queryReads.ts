@@ -252,7 +252,7 @@ class Analysis {
   #unknown: string | undefined
   /** Statements whose every table must be accounted for: the query, and views. */
   readonly #statements = new Set<SelectStmt>()
-  /** The columns of queries, and the queries whose columns are being told. */
+  /** The columns of queries, and the queries that are being looked into. */
   readonly #known = new Map<SelectStmt, ReadonlyArray<Output> | undefined>()
   readonly #open = new Set<SelectStmt>()
   /** Names of columns that occur anywhere, and whether all columns may be meant somewhere. */
@@ -480,7 +480,13 @@ class Analysis {
         return pinned === undefined || pinned === values ? [] : [[name, pinned] as const]
       })
     )
-    if (!nested.isLateral) return this.#query(nested.select, nested.outer, nested.known, wanted, undefined)
+    if (!nested.isLateral) {
+      const isOpen = this.#open.has(nested.select)
+      this.#open.add(nested.select)
+      this.#query(nested.select, nested.outer, nested.known, wanted, undefined)
+      if (!isOpen) this.#open.delete(nested.select)
+      return
+    }
     const at = shownAt === undefined ? undefined : this.#shownToLateral(level, source, nested.select, columns)
     if (at === undefined) return this.#query(nested.select, level, nested.known, wanted, undefined)
     const { path, ones } = at
@@ -563,6 +569,7 @@ class Analysis {
     const source = opaqueSource(alias?.aliasname ?? relname)
     const common = schemaname === undefined ? known.get(relname) : undefined
     if (common !== undefined) {
+      // In its own query, it is what has been found so far.
       if (common.select === undefined || this.#open.has(common.select)) return source
       const nested: Nested = { ...common, select: common.select, isLateral: false }
       return { ...source, nested, outputs: this.#outputs(nested, common.names, names) }

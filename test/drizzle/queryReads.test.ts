@@ -1,0 +1,950 @@
+/** What queries read, as tags: run on real servers, each with a recorder. */
+import { assert, describe, it } from "@effect/vitest"
+import {
+  and,
+  count,
+  desc,
+  eq,
+  exists,
+  gt,
+  inArray,
+  isNotNull,
+  isNull,
+  max,
+  ne,
+  not,
+  notExists,
+  or,
+  relations,
+  sql
+} from "drizzle-orm"
+import {
+  alias,
+  boolean,
+  char,
+  customType,
+  except,
+  integer,
+  numeric,
+  pgSchema,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  union,
+  uuid
+} from "drizzle-orm/pg-core"
+import { Effect, Layer } from "effect"
+import { inject } from "vitest"
+import type { Statement } from "../../src/drizzle/builders.ts"
+import type { AnyDatabase } from "../../src/drizzle/Connection.ts"
+import { Db, type DbError, Model } from "../../src/drizzle/index.ts"
+import { CurrentRecorder, Recorder, type Recording } from "../../src/Recorder.ts"
+import { databases, NotingCache, on } from "../support/databases.ts"
+import { freshDatabase } from "../support/postgres.ts"
+
+const authors = pgTable("authors", {
+  id: integer().primaryKey(),
+  name: text(),
+  country: text(),
+  email: text().unique()
+})
+const books = pgTable("books", {
+  id: integer().primaryKey(),
+  authorId: integer("author_id").references(() => authors.id),
+  publisherId: integer("publisher_id"),
+  title: text(),
+  price: integer(),
+  views: integer(),
+  slug: text().unique(),
+  isOpen: boolean("is_open")
+})
+const tags = pgTable("tags", { id: integer().primaryKey(), label: text() })
+const bookTags = pgTable(
+  "book_tags",
+  { bookId: integer("book_id"), tagId: integer("tag_id"), weight: integer() },
+  (table) => [primaryKey({ columns: [table.bookId, table.tagId] })]
+)
+const reviews = pgTable("reviews", {
+  id: integer().primaryKey(),
+  bookId: integer("book_id"),
+  userId: integer("user_id"),
+  stars: integer()
+})
+const lines = pgSchema("shop").table("lines", { id: integer().primaryKey(), bookId: integer("book_id") })
+const cheap = pgTable("cheap", { id: integer(), authorId: integer("author_id"), name: text() })
+
+Model.make(authors)
+Model.make(books, { keys: { byAuthor: ["authorId"], byOpen: ["isOpen"] }, volatile: { stats: ["views"] } })
+Model.make(tags)
+Model.link(bookTags, { book: bookTags.bookId, tag: bookTags.tagId })
+Model.make(reviews, { keys: { byBook: ["bookId"], byBookAndUser: ["bookId", "userId"] } })
+Model.make(lines, { keys: { byBook: ["bookId"] } })
+
+const setUp = `
+create schema if not exists shop;
+create table authors (id int primary key, name text, country text, email text unique);
+create table books (
+  id int primary key, author_id int references authors, publisher_id int, title text, price int, views int, slug text unique,
+  is_open boolean
+);
+create table tags (id int primary key, label text);
+create table book_tags (
+  book_id int references books, tag_id int references tags, weight int, primary key (book_id, tag_id)
+);
+create table reviews (id int primary key, book_id int, user_id int, stars int);
+create table shop.lines (id int primary key, book_id int);
+create view cheap as select id, author_id, title as name from books where price < 5;
+create materialized view top as select id from books;
+create function lucky() returns int language sql stable as 'select max(id) from books';
+create function doubled(int) returns int language sql immutable as 'select $1 * 2';
+insert into authors values (3, 'Ann', 'x', 'a@x'), (4, 'Bo', 'y', 'b@x');
+insert into books (id, author_id, publisher_id, title, price, slug) values
+  (7, 3, 1, 't', 1, 's7'), (8, 3, 1, 'u', 9, 's8'), (9, 4, 2, 'v', 9, null);
+insert into tags values (1, 'l'), (2, 'm');
+insert into book_tags values (7, 1, 1), (7, 2, 1), (8, 2, 1);
+insert into reviews values (1, 7, 5, 3);
+`
+
+/** What is noted of a query. */
+const noted = (query: Effect.Effect<unknown, unknown, any>): Effect.Effect<Recording, never, any> =>
+  Effect.gen(function* () {
+    const recorder = new Recorder()
+    yield* Effect.orDie(Effect.provideService(query, CurrentRecorder, recorder))
+    return recorder.close()
+  })
+
+/** The ids of a recording without `unknown`, which every table that is read has. */
+const idsOf = ({ ids, reads }: Recording): string => {
+  const all = [
+    ...ids,
+    ...reads.flatMap((read) => [...read.ids, ...[...read.idsByValue.values()].flatMap((own) => [...own])])
+  ]
+  const unknown = new Set(all.filter((id) => id.endsWith(":?")).map((id) => id.slice(0, -1)))
+  for (const id of all) assert.isTrue(unknown.has(id.replace(/:.*/, ":")), `${id} without unknown`)
+  const others = [...unknown].filter((table) => !all.some((id) => id.startsWith(table) && !id.endsWith("?")))
+  return [...new Set(all.filter((id) => !id.endsWith(":?"))), ...others.map((table) => `${table}?`)]
+    .map((id) => id.slice(1))
+    .toSorted()
+    .join(" ")
+}
+
+type Form = readonly [name: string, query: (db: AnyDatabase) => Statement<any>, expected: string]
+
+const checkAll = (
+  forms: ReadonlyArray<Form>,
+  query: (build: Form[1]) => Effect.Effect<unknown, unknown, any>
+) =>
+  Effect.gen(function* () {
+    const found: Record<string, string> = {}
+    for (const [name, build] of forms) found[name] = idsOf(yield* noted(query(build)))
+    assert.deepStrictEqual(found, Object.fromEntries(forms.map(([name, , expected]) => [name, expected])))
+  })
+
+const title = { title: books.title }
+const b2 = alias(books, "b2")
+const one = { x: sql`1` }
+
+const forms: ReadonlyArray<Form> = [
+  // -------------------------------------------------------------------------------------------------- one table
+  ["primary key", (db) => db.select(title).from(books).where(eq(books.id, 7)), "books:id=7"],
+  ["nothing found", (db) => db.select(title).from(books).where(eq(books.id, 77)), "books:id=77"],
+  [
+    "a filter beside it, an order, a limit",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(and(eq(books.id, 7), gt(books.price, 3)))
+        .orderBy(desc(books.price))
+        .limit(1),
+    "books:id=7"
+  ],
+  [
+    "a list",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(inArray(books.id, [1, 2])),
+    "books:id=1 books:id=2"
+  ],
+  ["an empty list", (db) => db.select(title).from(books).where(inArray(books.id, [])), "books:?"],
+  ["a unique column", (db) => db.select(title).from(books).where(eq(books.slug, "s,7")), "books:slug=s%2C7"],
+  ["a declared key", (db) => db.select(title).from(books).where(eq(books.authorId, 3)), "books:author_id=3"],
+  [
+    "the key that tells fewest",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(and(eq(books.authorId, 3), eq(books.id, 7))),
+    "books:id=7"
+  ],
+  [
+    "the key of most columns",
+    (db) =>
+      db
+        .select(one)
+        .from(reviews)
+        .where(and(eq(reviews.bookId, 7), eq(reviews.userId, 5))),
+    "reviews:book_id=7,user_id=5"
+  ],
+  [
+    "alternatives",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(or(eq(books.id, 1), eq(books.authorId, 3), and(eq(books.slug, "s"), gt(books.price, 1)))),
+    "books:author_id=3 books:id=1 books:slug=s"
+  ],
+  [
+    "an alternative without a key",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(or(eq(books.id, 1), gt(books.price, 1))),
+    "books:*"
+  ],
+  [
+    "an `or` that binds less than it looks",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(and(sql`${books.price} > 3 or ${books.title} = 't'`, eq(books.id, 3))),
+    "books:*"
+  ],
+  ["a range", (db) => db.select(title).from(books).where(gt(books.id, 3)), "books:*"],
+  [
+    "a negation",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(not(eq(books.id, 3))),
+    "books:*"
+  ],
+  ["no key", (db) => db.select(title).from(books).where(eq(books.price, 3)), "books:*"],
+  ["is null", (db) => db.select(title).from(books).where(isNull(books.authorId)), "books:author_id=%null"],
+  ["is not null", (db) => db.select(title).from(books).where(isNotNull(books.authorId)), "books:*"],
+  ["true", (db) => db.select(title).from(books).where(eq(books.isOpen, true)), "books:is_open=true"],
+  [
+    "a boolean by itself",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(sql`${books.isOpen}`),
+    "books:is_open=true"
+  ],
+  [
+    "not a boolean",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(not(sql`${books.isOpen}`)),
+    "books:is_open=false"
+  ],
+  ["everything", (db) => db.select(title).from(books), "books:*"],
+  [
+    "never",
+    (db) =>
+      db
+        .select({ n: count() })
+        .from(books)
+        .where(sql`false`),
+    "books:?"
+  ],
+  ["count", (db) => db.select({ n: count() }).from(books).where(eq(books.authorId, 3)), "books:author_id=3"],
+  ["$count", (db) => db.$count(books, eq(books.authorId, 3)) as any, "books:author_id=3"],
+  [
+    "group by, having",
+    (db) =>
+      db
+        .select({ a: books.authorId, m: max(books.price) })
+        .from(books)
+        .where(inArray(books.authorId, [3, 4]))
+        .groupBy(books.authorId)
+        .having(gt(count(), 1)),
+    "books:author_id=3 books:author_id=4"
+  ],
+  [
+    "distinct",
+    (db) => db.selectDistinct(title).from(books).where(eq(books.authorId, 3)),
+    "books:author_id=3"
+  ],
+  ["another schema", (db) => db.select(one).from(lines).where(eq(lines.id, 7)), "shop.lines:id=7"],
+  // ------------------------------------------------------------------------------------------- volatile columns
+  [
+    "a volatile column",
+    (db) => db.select({ v: books.views }).from(books).where(eq(books.id, 7)),
+    "books:id=7 books~stats:id=7"
+  ],
+  ["all columns", (db) => db.select().from(books).where(eq(books.id, 7)), "books:id=7 books~stats:id=7"],
+  [
+    "an order by it",
+    (db) => db.select(title).from(books).where(eq(books.authorId, 3)).orderBy(books.views),
+    "books:author_id=3 books~stats:author_id=3"
+  ],
+  [
+    "a whole row",
+    (db) => db.execute(sql`select to_json(b) from books b where id = 7`),
+    "books:id=7 books~stats:id=7"
+  ],
+  ["a star", (db) => db.execute(sql`select b.* from books b where id = 7`), "books:id=7 books~stats:id=7"],
+  [
+    "a star that is named outside",
+    (db) => db.execute(sql`select s.title from (select * from books where id = 7) s`),
+    "books:id=7"
+  ],
+  // ------------------------------------------------------------------------------------------------------ joins
+  [
+    "left, shown",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: authors.name })
+        .from(books)
+        .leftJoin(authors, eq(authors.id, books.authorId))
+        .where(eq(books.id, 7)),
+    "authors:id=3 books:id=7"
+  ],
+  [
+    "left, not shown",
+    (db) =>
+      db
+        .select({ n: authors.name })
+        .from(books)
+        .leftJoin(authors, eq(authors.id, books.authorId))
+        .where(eq(books.id, 7)),
+    "authors:* books:id=7"
+  ],
+  [
+    "left, with a limit that hides rows",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: authors.name })
+        .from(books)
+        .leftJoin(authors, eq(authors.id, books.authorId))
+        .where(eq(books.publisherId, 1))
+        .orderBy(authors.name)
+        .limit(1),
+    "authors:* books:*"
+  ],
+  [
+    "left, a condition on what is joined",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: authors.name })
+        .from(books)
+        .leftJoin(authors, eq(authors.id, books.authorId))
+        .where(and(eq(books.publisherId, 1), ne(authors.name, "Bo"))),
+    "authors:* books:*"
+  ],
+  [
+    "inner, one row found",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: authors.name })
+        .from(books)
+        .innerJoin(authors, and(eq(authors.id, books.authorId), ne(authors.name, "x")))
+        .where(eq(books.id, 7)),
+    "authors:id=3 books:id=7"
+  ],
+  [
+    "inner, nothing found",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: authors.name })
+        .from(books)
+        .innerJoin(authors, and(eq(authors.id, books.authorId), ne(authors.name, "Ann")))
+        .where(eq(books.id, 7)),
+    "authors:* books:id=7"
+  ],
+  [
+    "inner, where many rows may have the null of a unique column",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: authors.name })
+        .from(books)
+        .innerJoin(authors, and(eq(authors.id, books.authorId), ne(authors.name, "x")))
+        .where(isNull(books.slug)),
+    "authors:* books:slug=%null"
+  ],
+  [
+    "inner along a foreign key",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: authors.name })
+        .from(books)
+        .innerJoin(authors, eq(authors.id, books.authorId))
+        .where(gt(books.price, 0)),
+    "authors:id=3 authors:id=4 books:*"
+  ],
+  [
+    "inner along what is no foreign key",
+    (db) =>
+      db
+        .select({ b: reviews.bookId, t: books.title })
+        .from(reviews)
+        .innerJoin(books, eq(books.id, reviews.bookId))
+        .where(eq(reviews.bookId, 7)),
+    "books:id=7 reviews:book_id=7"
+  ],
+  [
+    "inner along no foreign key, unpinned",
+    (db) =>
+      db
+        .select({ b: reviews.bookId, t: books.title })
+        .from(reviews)
+        .innerJoin(books, eq(books.id, reviews.bookId))
+        .where(gt(reviews.stars, 0)),
+    "books:* reviews:*"
+  ],
+  [
+    "a link and what it leads to",
+    (db) =>
+      db
+        .select({ t: bookTags.tagId, l: tags.label })
+        .from(bookTags)
+        .innerJoin(tags, eq(tags.id, bookTags.tagId))
+        .where(eq(bookTags.bookId, 7)),
+    "book_tags:book_id=7 tags:id=1 tags:id=2"
+  ],
+  [
+    "the children of one",
+    (db) =>
+      db.select(title).from(authors).leftJoin(books, eq(books.authorId, authors.id)).where(eq(authors.id, 3)),
+    "authors:id=3 books:author_id=3"
+  ],
+  [
+    "ON leaves out of the right side only",
+    (db) =>
+      db
+        .select({ n: authors.name, t: books.title })
+        .from(authors)
+        .leftJoin(books, and(eq(books.authorId, 3), eq(authors.id, 3))),
+    "authors:* books:author_id=3"
+  ],
+  [
+    "right",
+    (db) =>
+      db
+        .select({ n: authors.name, t: books.title })
+        .from(books)
+        .rightJoin(authors, and(eq(books.authorId, authors.id), eq(books.id, 7)))
+        .where(eq(authors.id, 3)),
+    "authors:id=3 books:id=7"
+  ],
+  [
+    "full",
+    (db) =>
+      db
+        .select({ n: authors.name, t: books.title })
+        .from(books)
+        .fullJoin(authors, and(eq(books.authorId, authors.id), eq(books.id, 7))),
+    "authors:* books:*"
+  ],
+  [
+    "full, where one side is asked for",
+    (db) =>
+      db
+        .select({ n: authors.name, t: books.title })
+        .from(books)
+        .fullJoin(authors, eq(books.authorId, authors.id))
+        .where(eq(authors.id, 3)),
+    "authors:id=3 books:author_id=3"
+  ],
+  [
+    "what has no partner",
+    (db) =>
+      db
+        .select({ id: books.id })
+        .from(books)
+        .leftJoin(authors, eq(authors.id, books.authorId))
+        .where(isNull(authors.id)),
+    "authors:* books:*"
+  ],
+  [
+    "an alias of the same table",
+    (db) =>
+      db
+        .select({ id: b2.id })
+        .from(books)
+        .innerJoin(b2, eq(b2.authorId, books.authorId))
+        .where(eq(books.authorId, 3)),
+    "books:author_id=3"
+  ],
+  // ---------------------------------------------------------------------------------------------------- queries
+  [
+    "exists, of one",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(
+          and(eq(books.id, 7), exists(db.select(one).from(reviews).where(eq(reviews.bookId, books.id))))
+        ),
+    "books:id=7 reviews:book_id=7"
+  ],
+  [
+    "not exists, of all",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(
+          notExists(
+            db
+              .select(one)
+              .from(reviews)
+              .where(and(eq(reviews.bookId, books.id), eq(reviews.userId, 5)))
+          )
+        ),
+    "books:* reviews:*"
+  ],
+  [
+    "in a query",
+    (db) =>
+      db
+        .select(title)
+        .from(books)
+        .where(
+          inArray(books.id, db.select({ id: bookTags.bookId }).from(bookTags).where(eq(bookTags.tagId, 2)))
+        ),
+    "book_tags:tag_id=2 books:*"
+  ],
+  [
+    "a query in each row",
+    (db) =>
+      db
+        .select({
+          id: books.id,
+          n: sql`(select count(*) from ${reviews} r where r.book_id = books.id)`
+        })
+        .from(books)
+        .where(eq(books.authorId, 3)),
+    "books:author_id=3 reviews:book_id=7 reviews:book_id=8"
+  ],
+  [
+    "alternatives, and a query for each",
+    (db) =>
+      db
+        .select({ id: b2.id, x: exists(db.select(one).from(reviews).where(eq(reviews.bookId, b2.id))) })
+        .from(b2)
+        .where(or(eq(b2.id, 7), and(eq(b2.id, 8), gt(b2.price, 1)))),
+    "books:id=7 books:id=8 reviews:book_id=7 reviews:book_id=8"
+  ],
+  [
+    "a query in FROM",
+    (db) => {
+      const counts = db
+        .select({ b: reviews.bookId, n: count().as("n") })
+        .from(reviews)
+        .groupBy(reviews.bookId)
+        .as("counts")
+      return db
+        .select({ id: books.id, n: counts.n })
+        .from(books)
+        .leftJoin(counts, eq(counts.b, books.id))
+        .where(eq(books.id, 7))
+    },
+    "books:id=7 reviews:book_id=7"
+  ],
+  [
+    "a query in FROM, which a limit closes",
+    (db) => {
+      const some = db.select({ b: reviews.bookId }).from(reviews).orderBy(reviews.stars).limit(3).as("some")
+      return db
+        .select({ id: books.id })
+        .from(books)
+        .innerJoin(some, eq(some.b, books.id))
+        .where(eq(books.id, 7))
+    },
+    "books:id=7 reviews:*"
+  ],
+  [
+    "a common table expression",
+    (db) => {
+      const own = db.$with("own").as(db.select({ id: books.id }).from(books).where(eq(books.authorId, 3)))
+      return db.with(own).select({ id: own.id }).from(own)
+    },
+    "books:author_id=3"
+  ],
+  [
+    "one that is called like its table",
+    (db) => db.execute(sql`with books as (select * from books where id = 7) select title from books`),
+    "books:id=7"
+  ],
+  [
+    "a recursive one",
+    (db) =>
+      db.execute(
+        sql`with recursive t(id) as (
+          select id from books where id = 7 union all select b.id from books b join t on b.publisher_id = t.id
+        ) select id from t`
+      ),
+    "books:* books:id=7"
+  ],
+  [
+    "union",
+    (db) =>
+      union(
+        db.select({ n: authors.name }).from(authors).where(eq(authors.id, 3)),
+        db.select({ n: tags.label }).from(tags).where(eq(tags.id, 1))
+      ),
+    "authors:id=3 tags:id=1"
+  ],
+  [
+    "except",
+    (db) =>
+      except(
+        db.select({ b: bookTags.bookId }).from(bookTags).where(eq(bookTags.tagId, 1)),
+        db.select({ b: reviews.bookId }).from(reviews)
+      ),
+    "book_tags:tag_id=1 reviews:*"
+  ],
+  // -------------------------------------------------------------------------------------------------------- raw
+  ["raw", (db) => db.execute(sql`select title from books where id = ${7} and price > 0`), "books:id=7"],
+  [
+    "constants",
+    (db) => db.execute(sql`select title from books where slug in ('a', 'b')`),
+    "books:slug=a books:slug=b"
+  ],
+  [
+    "any",
+    (db) => db.execute(sql`select title from books where id = any(array[7, 8])`),
+    "books:id=7 books:id=8"
+  ],
+  [
+    "rows",
+    (db) => db.execute(sql`select 1 from book_tags where (book_id, tag_id) in ((7, 1))`),
+    "book_tags:book_id=7,tag_id=1"
+  ],
+  [
+    "casts",
+    (db) => db.execute(sql`select 1 from books where id = ${7}::int or id = '8'::bigint`),
+    "books:id=7 books:id=8"
+  ],
+  ["another type", (db) => db.execute(sql`select 1 from books where id = 7.0`), "books:*"],
+  [
+    "a comment, a string",
+    (db) => db.execute(sql`select '-- from tags' /* from tags */ from books where id = 7`),
+    "books:id=7"
+  ],
+  [
+    "lists of tables",
+    (db) => db.execute(sql`select b.title from books b, reviews r where r.book_id = b.id and b.id = 7`),
+    "books:id=7 reviews:book_id=7"
+  ],
+  [
+    "USING",
+    (db) => db.execute(sql`select id from books join tags using (id) where books.id = 7`),
+    "books:* tags:*"
+  ],
+  ["a view", (db) => db.select(one).from(cheap).where(eq(cheap.authorId, 3)), "books:author_id=3 cheap:*"],
+  ["a materialized view", (db) => db.execute(sql`select id from top where id = 7`), "top:*"],
+  [
+    "a function that computes",
+    (db) => db.execute(sql`select doubled(id) from books where id = 7`),
+    "books:id=7"
+  ],
+  [
+    "a table in a place that is not looked into",
+    (db) => db.execute(sql`select 1 from books tablesample system (100) where id = 7`),
+    "books:*"
+  ]
+]
+
+// --------------------------------------------------------------------------------------------------- relations
+
+const authorRelations = relations(authors, ({ many }) => ({ books: many(books) }))
+const bookRelations = relations(books, ({ one, many }) => ({
+  author: one(authors, { fields: [books.authorId], references: [authors.id] }),
+  links: many(bookTags)
+}))
+const linkRelations = relations(bookTags, ({ one }) => ({
+  book: one(books, { fields: [bookTags.bookId], references: [books.id] }),
+  tag: one(tags, { fields: [bookTags.tagId], references: [tags.id] })
+}))
+const schema = { authors, books, bookTags, tags, authorRelations, bookRelations, linkRelations }
+
+class RelatedDb extends Db.Service<RelatedDb, typeof schema>()("test/RelatedDb") {}
+
+const relational: ReadonlyArray<readonly [string, (db: any) => Statement<any>, string]> = [
+  [
+    "many",
+    (db) =>
+      db.query.authors.findMany({
+        where: eq(authors.id, 3),
+        with: { books: { columns: { id: true }, limit: 1 } }
+      }),
+    "authors:id=3 books:author_id=3"
+  ],
+  [
+    "one",
+    (db) =>
+      db.query.books.findFirst({
+        columns: { authorId: true },
+        where: eq(books.id, 7),
+        with: { author: true }
+      }),
+    "authors:id=3 books:id=7"
+  ],
+  [
+    "one, not shown",
+    (db) =>
+      db.query.books.findFirst({ columns: { title: true }, where: eq(books.id, 7), with: { author: true } }),
+    "authors:* books:id=7"
+  ],
+  [
+    "through links",
+    (db) =>
+      db.query.authors.findFirst({
+        where: eq(authors.id, 3),
+        with: { books: { columns: { id: true }, with: { links: { with: { tag: true } } } } }
+      }),
+    "authors:id=3 book_tags:book_id=7 book_tags:book_id=8 books:author_id=3 tags:id=1 tags:id=2"
+  ],
+  [
+    "a page",
+    (db) =>
+      db.query.books.findMany({
+        columns: { id: true, authorId: true },
+        orderBy: desc(books.id),
+        limit: 1,
+        offset: 1,
+        with: { author: { columns: { name: true } } }
+      }),
+    "authors:id=3 books:*"
+  ],
+  [
+    "a condition that binds less than it looks",
+    (db) =>
+      db.query.authors.findFirst({
+        where: eq(authors.id, 3),
+        with: { books: { columns: { id: true }, where: sql`${books.price} > 1 or ${books.title} = 't'` } }
+      }),
+    "authors:id=3 books:*"
+  ]
+]
+
+describe("what a query reads", () => {
+  for (const database of databases) {
+    it.effect(`is told on ${database.name}`, () =>
+      on(database, setUp, () => checkAll(forms, (build) => Db.query(build)))
+    )
+  }
+
+  it.effect("is told of relational queries on Postgres", () =>
+    Effect.gen(function* () {
+      const url = yield* Effect.promise(() => freshDatabase(inject("postgres18")))
+      const layer = RelatedDb.layerPostgres({ url, schema }).pipe(Layer.provide(NotingCache))
+      yield* Effect.gen(function* () {
+        yield* RelatedDb.mutate((db) => db.execute(sql.raw(setUp)), { tables: [books] })
+        yield* checkAll(relational, (build) => RelatedDb.query(build as any))
+      }).pipe(Effect.provide(layer))
+    })
+  )
+
+  it.effect("is told of relational queries in PGlite", () =>
+    Effect.gen(function* () {
+      for (const statement of setUp.split(";\n").filter((text) => text.trim() !== ""))
+        yield* RelatedDb.mutate((db) => db.execute(sql.raw(statement)), { tables: [books] })
+      yield* checkAll(relational, (build) => RelatedDb.query(build as any))
+    }).pipe(Effect.provide(RelatedDb.layerPglite({ schema }).pipe(Layer.provide(NotingCache))))
+  )
+
+  it.effect("says why a table is read whole, and which key would help", () =>
+    on(databases[0], setUp, () =>
+      Effect.gen(function* () {
+        const fallbacks = function* (build: Form[1]) {
+          const { reads } = yield* noted(Db.query(build))
+          return reads[0]!.fallbacks
+        }
+        const byPublisher = yield* Effect.gen(() =>
+          fallbacks((db) => db.select(title).from(books).where(eq(books.publisherId, 1)))
+        )
+        assert.deepStrictEqual(byPublisher, [
+          { table: "books", because: `"publisher_id" is no declared key`, key: ["publisherId"] }
+        ])
+        const byViews = yield* Effect.gen(() =>
+          fallbacks((db) => db.select(title).from(books).where(eq(books.views, 1)))
+        )
+        assert.isUndefined(byViews[0]!.key)
+        const fromTop = yield* Effect.gen(() =>
+          fallbacks((db) => db.execute(sql`select * from top where id = 1`))
+        )
+        assert.deepStrictEqual(fromTop, [{ table: "top", because: "it has no model", key: undefined }])
+      })
+    )
+  )
+
+  it.effect("says what no write tells of", () =>
+    on(databases[0], setUp, () =>
+      Effect.gen(function* () {
+        const untold = (query: string) =>
+          Effect.map(noted(Db.query((db) => db.execute(sql.raw(query)))), ({ reads }) =>
+            reads[0]!.untold.join(", ")
+          )
+        assert.strictEqual(yield* untold("select now() from books"), "now()")
+        assert.strictEqual(yield* untold("select current_date"), "current_date")
+        assert.strictEqual(yield* untold("select random(), gen_random_uuid()"), "random(), gen_random_uuid()")
+        assert.strictEqual(yield* untold("select current_setting('app.tenant', true)"), "current_setting()")
+        assert.strictEqual(yield* untold("select 1 from books where title > 'now'"), "'now'")
+        assert.strictEqual(yield* untold("select ctid from books"), "ctid")
+        assert.strictEqual(yield* untold("select relname from pg_class limit 1"), "the system table pg_class")
+        assert.strictEqual(yield* untold("select lower(title), count(*) from books group by 1"), "")
+      })
+    )
+  )
+
+  it.effect("is an error where not even the tables are known, unless they are named", () =>
+    on(databases[0], setUp, () =>
+      Effect.gen(function* () {
+        const lucky = Db.query((db) => db.execute(sql`select lucky()`))
+        const inLookup = (query: Effect.Effect<unknown, DbError, Db>, recorder = new Recorder()) =>
+          Effect.provideService(query, CurrentRecorder, recorder)
+        const refused = yield* Effect.flip(inLookup(lucky))
+        assert.strictEqual(refused.reason._tag, "UnknownReads")
+        assert.include(refused.message, "lucky(), which may read tables")
+        // Outside of a lookup, and where tags are given by hand, nobody needs to know.
+        yield* lucky
+        yield* inLookup(lucky, new Recorder(false))
+        const named = Db.query((db) => db.execute(sql`select lucky()`), { reads: [books] })
+        assert.strictEqual(idsOf(yield* noted(named)), "books:*")
+        const shown = yield* Effect.flip(inLookup(Db.query((db) => db.execute(sql`show search_path`))))
+        assert.strictEqual(shown.reason._tag, "UnknownReads")
+      })
+    )
+  )
+
+  it.effect("follows the server: a view that is replaced, a model that is declared later", () =>
+    on(databases[0], setUp, ({ run }) =>
+      Effect.gen(function* () {
+        const late = pgTable("late", { id: integer().primaryKey(), kind: integer() })
+        yield* run("create table late (id int primary key, kind int)")
+        const byKind = noted(Db.query((db) => db.select(one).from(late).where(eq(late.kind, 1))))
+        assert.strictEqual(idsOf(yield* byKind), "late:*")
+        Model.make(late, { keys: { byKind: ["kind"] } })
+        assert.strictEqual(idsOf(yield* byKind), "late:kind=1")
+        const view = noted(Db.query((db) => db.execute(sql`select id from cheap where id = 7`)))
+        assert.strictEqual(idsOf(yield* view), "books:id=7 cheap:*")
+        yield* Db.mutate((db) =>
+          db.execute(sql.raw("drop view cheap; create view cheap as select id from tags"))
+        ).pipe(Effect.provideService(CurrentRecorder, undefined))
+        assert.strictEqual(idsOf(yield* view), "cheap:* tags:id=7")
+      })
+    )
+  )
+})
+
+// ------------------------------------------------------------------------------------------------- canonical types
+
+describe("values that are written in several ways", () => {
+  const price = customType<{ data: string; driverData: number }>({
+    dataType: () => "integer",
+    toDriver: (value) => Number(value.slice(1)),
+    fromDriver: (value) => `$${value}`
+  })
+  const things = pgTable("things", {
+    id: integer().primaryKey(),
+    token: uuid(),
+    card: char({ length: 4 }),
+    amount: numeric({ precision: 10, scale: 2 }),
+    price: price(),
+    name: text(),
+    folded: text(),
+    label: text(),
+    at: timestamp()
+  })
+  Model.make(things, {
+    keys: {
+      byToken: ["token"],
+      byCard: ["card"],
+      byAmount: ["amount"],
+      byPrice: ["price"],
+      byName: ["name"],
+      byFolded: ["folded"],
+      byLabel: ["label"]
+    }
+  })
+  const table = `
+create collation if not exists anycase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+create table things (
+  id int primary key, token uuid, card char(4), amount numeric(10, 2), price int, name text,
+  folded text collate anycase, label varchar(20), at timestamp
+);
+create table others (id int primary key, name text collate anycase, label text);
+insert into others values (1, 'A', 'A');
+`
+  for (const database of databases.slice(1)) {
+    it.effect(`have one tag, or none, on ${database.name}`, () =>
+      on(database, table, () =>
+        checkAll(
+          [
+            [
+              "uuid",
+              (db) =>
+                db.select(one).from(things).where(eq(things.token, "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11")),
+              "things:token=a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
+            ],
+            ["char", (db) => db.select(one).from(things).where(eq(things.card, "ab  ")), "things:card=ab"],
+            [
+              "char as text",
+              (db) => db.execute(sql`select 1 from things where card = 'ab  '::text`),
+              "things:*"
+            ],
+            [
+              "numeric",
+              (db) => db.select(one).from(things).where(eq(things.amount, "1.50")),
+              "things:amount=1.5"
+            ],
+            [
+              "numeric with an exponent",
+              (db) => db.select(one).from(things).where(eq(things.amount, "15e-1")),
+              "things:*"
+            ],
+            [
+              "a type of the program's",
+              (db) => db.select(one).from(things).where(eq(things.price, "$7")),
+              "things:price=7"
+            ],
+            ["text", (db) => db.select(one).from(things).where(eq(things.name, "A ")), "things:name=A "],
+            ["varchar", (db) => db.select(one).from(things).where(eq(things.label, "A")), "things:label=A"],
+            [
+              "another collation",
+              (db) => db.select(one).from(things).where(eq(things.folded, "a")),
+              "things:*"
+            ],
+            [
+              "a collation that is asked for",
+              (db) => db.execute(sql`select 1 from things where name = 'a' collate anycase`),
+              "things:*"
+            ],
+            [
+              "a value that comes from a column of another collation",
+              (db) =>
+                db.execute(
+                  sql`select 1 from others o join things t on t.name = o.name collate "C" where o.name = 'a'`
+                ),
+              "others:* things:*"
+            ],
+            [
+              "a value that comes from a column of the same kind",
+              (db) =>
+                db.execute(sql`select 1 from others o join things t on t.name = o.label where o.label = 'A'`),
+              "others:* things:name=A"
+            ],
+            ["a time", (db) => db.execute(sql`select 1 from things where at = '2020-01-01'`), "things:*"],
+            ["a null", (db) => db.execute(sql`select 1 from things where name = null`), "things:?"]
+          ],
+          (build) => Db.query(build)
+        )
+      )
+    )
+  }
+})
