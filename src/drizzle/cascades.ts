@@ -16,7 +16,8 @@ import { aliasOf, type Builder, columnName, columnOf, refOf, textArray } from ".
 import type { Catalog, Reference, TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
 import type { DbError } from "./DbError.ts"
-import { effectsOf } from "./effects.ts"
+import type { ChangedTables } from "./ChangedTables.ts"
+import { effectsOf, noTables } from "./effects.ts"
 import * as Model from "./Model.ts"
 import { columnObstacle } from "./rowImages.ts"
 import { callsOf } from "./statementTables.ts"
@@ -30,7 +31,7 @@ export interface Cascades {
   /** For the rows that go along, level by level. */
   readonly questions: ReadonlyArray<Question>
   /** What is invalidated where the rows cannot be told after all. */
-  readonly tables: ReadonlySet<string>
+  readonly tables: ChangedTables
 }
 
 /** A statement that locks rows and returns some of their columns as text. */
@@ -39,7 +40,7 @@ interface Question {
   /** The ids of what one of its rows rests on. */
   readonly idsOf: (row: ReadonlyArray<string | null>) => ReadonlyArray<string>
   /** Tables that change with its rows, and are told by table. */
-  readonly besides: Set<string>
+  readonly besides: ChangedTables
   /** True when they may change also without a row: by a trigger for a whole statement. */
   readonly isAlways: boolean
 }
@@ -81,7 +82,7 @@ export const cascadesOf = (
     const locking = sql`select ${textsOf(table, key)} from ${config.table}${condition} ${limited}`
     const questions: Array<Question> = []
     const told = new Set<Reference>()
-    const tables = new Set<string>()
+    const tables = noTables(connection)
     const levels: Array<Level> = [{ info, rows, depth: 0, event: "delete", told }]
     const seen = new Set([Model.tableName(refOf(config.table).schema, refOf(config.table).name)])
     for (let level = levels.shift(); level !== undefined; level = levels.shift()) {
@@ -98,10 +99,12 @@ export const cascadesOf = (
         const foreignKey = listOf(alias, reference.columns)
         const matches = sql`from ${source} where (${foreignKey}) in (${level.rows(reference.referenced)})`
         const columns = child.model.columns.map(({ column }) => nameOf(column))
-        const besides = new Set(
-          [...reference.names, ...child.info.relatives].filter((other) => other !== name)
-        )
-        for (const changed of [name, ...besides]) tables.add(changed)
+        const besides = noTables(connection)
+        tables.add(name)
+        for (const other of [...reference.names, ...child.info.relatives]) {
+          tables.add(other)
+          if (other !== name) besides.add(other)
+        }
         questions.push({
           query: sql`select ${textsOf(alias, columns)} ${matches} ${limited}`,
           idsOf: (texts) => idsOf(child.model, reference, nameOf, texts),
@@ -121,10 +124,9 @@ export const cascadesOf = (
       const { besides, reference } = level
       if (besides === undefined || reference === undefined) continue
       const occurrence = { events: new Set([level.event]), assigned: new Set(reference.set) }
-      for (const name of yield* effectsOf(catalog, connection, level.info, occurrence, level.told)) {
-        besides.add(name)
-        tables.add(name)
-      }
+      const effects = yield* effectsOf(catalog, connection, level.info, occurrence, level.told)
+      besides.addAll(effects)
+      tables.addAll(effects)
     }
     return told.size === 0 ? undefined : { told, locking, questions, tables }
   })
@@ -140,7 +142,7 @@ interface Level {
   readonly told: Set<Reference>
   /** What has brought them here; nothing at the top. */
   readonly reference?: Reference
-  readonly besides?: Set<string>
+  readonly besides?: ChangedTables
 }
 
 /** The table that has a foreign key, if its rows can be told; `undefined` if not. */
@@ -219,7 +221,7 @@ export const takenAlong = (
   if (answers.some((rows) => rows.length > rowLimit)) return undefined
   return questions.flatMap(({ idsOf, besides, isAlways }, i) => {
     const rows = answers[i]!
-    const others = rows.length > 0 || isAlways ? [...besides] : []
-    return [...rows.flatMap((texts) => idsOf(JSON.parse(texts))), ...Model.idsOfTables(others)]
+    const others = rows.length > 0 || isAlways ? besides.ids : []
+    return [...rows.flatMap((texts) => idsOf(JSON.parse(texts))), ...others]
   })
 }

@@ -36,7 +36,7 @@ import { cascadesOf, questionsOf, takenAlong } from "./cascades.ts"
 import type { Catalog, TableInfo } from "./catalog.ts"
 import { type Connection, runNow } from "./Connection.ts"
 import { DbError, UnknownTables } from "./DbError.ts"
-import { anything, changedColumns, effectsOf, type Occurrence } from "./effects.ts"
+import { anything, changedColumns, columnsOfUpdate, effectsOf, noTables, type Occurrence } from "./effects.ts"
 import * as Model from "./Model.ts"
 import { columnObstacle, type Groups, groupsByColumn, type Images, imagesOf, toTell } from "./rowImages.ts"
 import { type Event, type TableRef, type TableWrite, writesOf } from "./statementTables.ts"
@@ -85,12 +85,11 @@ export const plan = (
     const table = Model.tableName(ref.schema, ref.name)
     const info = yield* catalog.describe(connection, ref)
     // What changes whatever this statement itself changes, and what changes with its rows.
-    const always = new Set<string>()
-    const besides = new Set<string>()
+    const always = noTables(connection)
+    const besides = noTables(connection)
     const inCommonTables = commonTableWrites(builder)
-    for (const written of [...inCommonTables, ...named(options)]) {
-      for (const name of yield* reachOf(catalog, connection, written, written)) always.add(name)
-    }
+    for (const written of [...inCommonTables, ...named(options)])
+      always.addAll(yield* reachOf(catalog, connection, written, written))
     const changed = info && changedColumns(info, assignedColumns(builder))
     const model = Model.find(table)
     const obstacle = obstacleOf(builder, info, model)
@@ -102,18 +101,17 @@ export const plan = (
       const occurrence = { events: eventsOf(builder), assigned: changed }
       // Triggers for a whole statement fire also when no row was changed.
       const those = info.triggers.some(({ writes }) => writes.length > 0) ? always : besides
-      for (const name of yield* effectsOf(catalog, connection, info, occurrence, cascades?.told))
-        those.add(name)
+      those.addAll(yield* effectsOf(catalog, connection, info, occurrence, cascades?.told))
       for (const name of info.relatives) if (name !== table) besides.add(name)
     }
     const groups = changedGroups(builder, model, changed)
-    const [beside, alwaysBeside] = [Model.idsOfTables(besides), Model.idsOfTables(always)]
+    const [beside, alwaysBeside] = [besides.ids, always.ids]
     const atMost = [
       ...new Set([
         ...toTell(groups).flatMap((group) => Object.values(Model.tableIds(table, group))),
         ...beside,
         ...alwaysBeside,
-        ...Model.idsOfTables(cascades?.tables ?? [])
+        ...(cascades?.tables.ids ?? [])
       ])
     ]
     const images =
@@ -175,7 +173,7 @@ export const plan = (
                 answers.map((found) => found.map((row) => String(row["__cm"]))),
                 rows.map((row) => row["key"]!),
                 options.rowLimit
-              ) ?? Model.idsOfTables(cascades.tables))
+              ) ?? cascades.tables.ids)
         return { answer, ids: [...ids, ...effects, ...along], byTable: undefined }
       }
     }
@@ -207,12 +205,10 @@ const planText = (
     if (refs.length === 0 && !isDefinition) {
       return yield* new DbError({ reason: new UnknownTables({ statement: text.slice(0, 200) }) })
     }
-    const names = new Set<string>()
-    for (const ref of refs) {
-      const occurrence = { ...ref, truncatesReferences }
-      for (const name of yield* reachOf(catalog, connection, ref, occurrence)) names.add(name)
-    }
-    const ids = Model.idsOfTables(names)
+    const reached = noTables(connection)
+    for (const ref of refs)
+      reached.addAll(yield* reachOf(catalog, connection, ref, { ...ref, truncatesReferences }))
+    const { ids } = reached
     return {
       run: async () => ({
         answer: await runNow(statement),
@@ -237,14 +233,16 @@ const inOrder = async (all: ReadonlyArray<Promise<unknown>>): Promise<void> => {
 const named = ({ tables = [] }: PlanOptions): ReadonlyArray<TableWrite> =>
   tables.map((table) => ({ ...refOf(table), ...anything }))
 
-/** Names of a table and of all that changes with it. */
+/** A table, and all that changes with it. */
 const reachOf = (catalog: Catalog, connection: Connection, ref: TableRef, occurrence: Occurrence) =>
   Effect.gen(function* () {
     const info = yield* catalog.describe(connection, ref)
-    const names = new Set([Model.tableName(ref.schema, ref.name), ...(info?.relatives ?? [])])
-    if (info === undefined) return names
-    for (const name of yield* effectsOf(catalog, connection, info, occurrence)) names.add(name)
-    return names
+    const tables = noTables(connection)
+    const columns = columnsOfUpdate(info, occurrence)
+    for (const name of [Model.tableName(ref.schema, ref.name), ...(info?.relatives ?? [])])
+      tables.add(name, columns)
+    if (info !== undefined) tables.addAll(yield* effectsOf(catalog, connection, info, occurrence))
+    return tables
   })
 
 /** The tables that a builder's common table expressions write. */

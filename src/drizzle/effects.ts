@@ -6,6 +6,8 @@
  * what it returns, so their tables are followed through the server's catalog and told by table.
  */
 import * as Effect from "effect/Effect"
+import { columnName, type Dialect } from "./builders.ts"
+import { ChangedTables } from "./ChangedTables.ts"
 import type { Catalog, Named, Reference, TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
 import type { DbError } from "./DbError.ts"
@@ -28,8 +30,8 @@ export const anything: Occurrence = {
 }
 
 /**
- * Names of the tables that change when something happens to a table, without those of the table itself, and of the
- * tables at the end of foreign keys that are told in another way.
+ * The tables that change when something happens to a table, without the table itself, and the tables at the end of foreign
+ * keys that are told in another way.
  */
 export const effectsOf = (
   catalog: Catalog,
@@ -37,25 +39,37 @@ export const effectsOf = (
   info: TableInfo,
   occurrence: Occurrence,
   toldElsewhere: ReadonlySet<Reference> = new Set()
-): Effect.Effect<ReadonlySet<string>, DbError> =>
+): Effect.Effect<ChangedTables, DbError> =>
   Effect.gen(function* () {
-    const names = new Set<string>()
+    const tables = noTables(connection)
     const visited = new Set<string>()
     const waiting = consequencesOf(info, occurrence, toldElsewhere)
     for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
       const name = Model.tableName(next.table.schema, next.table.name)
-      for (const known of [name, ...next.names]) names.add(known)
       const { events, assigned, truncatesReferences } = next.occurrence
+      const reached = yield* catalog.describe(connection, next.table)
+      const columns = columnsOfUpdate(reached, next.occurrence)
+      for (const known of [name, ...next.names, ...(reached?.relatives ?? [])]) tables.add(known, columns)
       const visit = JSON.stringify([name, [...events], assigned && [...assigned], truncatesReferences])
       if (visited.has(visit)) continue
       visited.add(visit)
-      const reached = yield* catalog.describe(connection, next.table)
-      if (reached === undefined) continue
-      for (const relative of reached.relatives) names.add(relative)
-      waiting.push(...consequencesOf(reached, next.occurrence))
+      if (reached !== undefined) waiting.push(...consequencesOf(reached, next.occurrence))
     }
-    return names
+    return tables
   })
+
+/** The columns that change, where nothing but some columns does; rows that come and go change everything. */
+export const columnsOfUpdate = (
+  info: TableInfo | undefined,
+  { events, assigned }: Occurrence
+): ReadonlySet<string> | undefined =>
+  info !== undefined && events.size === 1 && events.has("update") ? changedColumns(info, assigned) : undefined
+
+/** No tables of this database, yet. */
+export const noTables = ({ db }: Connection): ChangedTables => {
+  const { dialect } = db as unknown as { readonly dialect: Dialect }
+  return new ChangedTables((column) => columnName(dialect, column))
+}
 
 interface Consequence extends Named {
   readonly occurrence: Occurrence

@@ -9,12 +9,15 @@ import { databases, NotingCache, on, tagsPublished } from "../support/databases.
 const films = pgTable("films", { id: integer().primaryKey(), title: text() })
 const journal = pgTable("journal", { what: text() })
 const Films = Model.make(films)
+const shelves = pgTable("shelves", { id: integer().primaryKey(), name: text(), seen: integer() })
+Model.make(shelves, { volatile: { visits: ["seen"] } })
 
 const setUp = `
   create table films (id int primary key, title text);
   create table ratings (film int);
   create table journal (at timestamptz default now(), what text);
   create table seen (film int);
+  create table shelves (id int primary key, name text, seen int);
   insert into films values (1, 'Emma');
 `
 
@@ -55,6 +58,26 @@ for (const database of databases) {
       film(1),
       table("ratings"),
       table("journal")
+    )
+    writes(
+      "a trigger's that changes a volatile column: nobody but who rests on that",
+      trigger("after update", "update shelves set seen = seen + 1 where id = 1"),
+      rename,
+      film(1),
+      ["@shelves~visits:*", "@shelves~visits:?"]
+    )
+    writes(
+      "a trigger's that changes another column as well",
+      trigger("after update", "update shelves set seen = seen + 1, name = 'x' where id = 1"),
+      rename,
+      film(1),
+      table("shelves")
+    )
+    writes(
+      "raw SQL's that changes a volatile column",
+      "",
+      (db) => db.execute(sql`update shelves set seen = 1`),
+      ["@shelves~visits:*", "@shelves~visits:?"]
     )
     writes("no trigger's that does not fire", trigger("after delete", "delete from ratings"), rename, film(1))
     writes(
