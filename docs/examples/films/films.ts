@@ -2,7 +2,7 @@
  * The application: films in a database, four questions about them, and four ways to change them.
  *
  * This is how a program that uses cacheme looks. The reads are memoized, the writes go through `Db.mutate`, and nobody
- * writes an invalidation.
+ * writes an invalidation, nor what an answer rests on: that is what its query has read.
  */
 import { asc, desc, eq, isNotNull } from "drizzle-orm"
 import { doublePrecision, index, integer, pgTable, text } from "drizzle-orm/pg-core"
@@ -23,7 +23,8 @@ export const films = pgTable(
   (table) => [index().on(table.director), index().on(table.genre)]
 )
 
-const Films = Model.make(films, { keys: { byDirector: ["director"], byGenre: ["genre"] } })
+// By these columns films are looked for, beside their id: so a query tells which of them it read.
+Model.make(films, { keys: { byDirector: ["director"], byGenre: ["genre"] } })
 
 export class Film extends Schema.Class<Film>("Film")({
   id: Schema.Int,
@@ -42,29 +43,25 @@ class FilmNode extends Node.Class<FilmNode>()("film", {
   key: { id: Schema.Int },
   value: Film,
   error: FilmGone, // "There is no such film" is remembered too, until there is one.
-  timeToLive: "10 minutes",
-  tags: ({ id }) => Films.row({ id })
+  timeToLive: "10 minutes"
 }) {}
 
 class DirectorNode extends Node.Class<DirectorNode>()("director", {
   key: { director: Schema.String },
   value: Schema.Array(Film),
-  timeToLive: "10 minutes",
-  tags: ({ director }) => Films.by({ director })
+  timeToLive: "10 minutes"
 }) {}
 
 class TopNode extends Node.Class<TopNode>()("top", {
   key: { genre: Schema.String },
   value: Schema.Array(Film),
-  timeToLive: "10 minutes",
-  tags: ({ genre }) => Films.by({ genre })
+  timeToLive: "10 minutes"
 }) {}
 
 class CountNode extends Node.Class<CountNode>()("count", {
   key: {},
   value: Schema.Int,
-  timeToLive: "10 minutes",
-  tags: () => Films.all
+  timeToLive: "10 minutes"
 }) {}
 
 export const film = Cacheme.fn(FilmNode, ({ id }) =>
