@@ -703,6 +703,12 @@ export interface DatabaseClass<Self, Schema extends AnySchema> extends Context.S
    * statements (an array) run in order, on one connection. `values` are those of the statement's placeholders. A
    * function that returns a Promise does not compile, and is a defect; so is a statement that writes.
    *
+   * Inside a lookup it notes what was read, and the lookup's answer rests on that: rows, where they are asked for by
+   * equality on the primary key, a unique column or a declared key of the table's `Model`; the whole table elsewhere. A
+   * statement of which not even the tables can be told (it calls a function of the database's own that is not immutable,
+   * or is no SELECT) fails with `UnknownReads` in a lookup, unless `reads` names tables, or the node has
+   * `dependencies: "manual"`.
+   *
    * **Example** (One row)
    *
    * ```ts

@@ -1,5 +1,5 @@
 /**
- * A model binds a Drizzle table to tags, so that writes can say which rows they changed and entries which they read.
+ * A model binds a Drizzle table to tags, so that writes can say which rows they changed and queries which they read.
  *
  * There is a tag for each row (by primary key), for each value of each declared key, and two for the table: `all`,
  * "some row changed", and `unknown`, "rows changed that nobody can name". An entry that rests on a row or a key carries
@@ -114,7 +114,7 @@ type Group<V> = Extract<keyof V, string>
 
 /** The options of a model: see {@link make}. */
 export interface Options<T extends PgTable, K extends Keys<T>, V extends Volatile<T> = {}> {
-  /** Sets of columns by which rows are looked for; the primary key is one without saying so. */
+  /** Sets of columns by which rows are looked for; the primary key, and what is unique, are without saying so. */
   readonly keys?: K | undefined
   /** Groups of columns that change often and are read seldom; see {@link Model.including}. */
   readonly volatile?: V | undefined
@@ -125,7 +125,8 @@ export interface Options<T extends PgTable, K extends Keys<T>, V extends Volatil
  *
  * **Details**
  *
- * `keys` declares by which columns rows are looked for, beside the primary key. Only columns whose equality is that of
+ * `keys` declares by which columns rows are looked for, beside the primary key and what Drizzle's schema says is unique:
+ * a query that asks for rows by them rests on those rows only. Only columns whose equality is that of
  * their text can be declared: integers, numeric, boolean, uuid, text, varchar and char (under a deterministic
  * collation), enums.
  *
@@ -138,8 +139,8 @@ export interface Options<T extends PgTable, K extends Keys<T>, V extends Volatil
  *
  * **Gotchas**
  *
- * An entry that shows a volatile column and carries the model's own tag is not told of its changes. Whoever declares a
- * group looks through the entries of that table, and all processes that share a store declare the same groups.
+ * A query tells which volatile columns it names. An entry with tags by hand that shows one, and carries the model's own
+ * tag, is not told of its changes: whoever declares a group looks through these. All processes that share a store declare the same groups.
  *
  * **Example** (Books, looked for by author, with a counter)
  *
