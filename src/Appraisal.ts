@@ -12,14 +12,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
-import { CachemeError } from "./CachemeError.ts"
+import { CachemeError, NoDependencies } from "./CachemeError.ts"
 import * as Codec from "./Codec.ts"
+import type { Noted } from "./Dependencies.ts"
 import { absence, type Entry } from "./Entry.ts"
 import { freeze } from "./freeze.ts"
 import * as Freshness from "./Freshness.ts"
 import * as Node from "./Node.ts"
 import type { Profiles } from "./Profile.ts"
-import type { Recording } from "./Recorder.ts"
 import type { Settings } from "./Settings.ts"
 import * as Tag from "./Tag.ts"
 
@@ -32,9 +32,10 @@ export interface Judged {
   readonly isAnswer: boolean
 }
 
-/** What a lookup noted while it ran. */
-export interface Noted {
-  readonly recording: Recording
+/** What is known of the lookup of an answer. */
+export interface Observed {
+  /** What it has noted; `undefined` when that could not be told. */
+  readonly noted: Noted | undefined
   /** How long it took, in milliseconds. */
   readonly took: number
 }
@@ -44,6 +45,8 @@ export interface Appraisal extends Judged {
   /** All ids it rests on, its key first; `undefined` when that could not be told. */
   readonly ids: ReadonlyArray<string> | undefined
   readonly entry: Entry | undefined
+  /** True for an answer that only its time to live ends, where somebody may expect that more does. */
+  readonly isBare: boolean
 }
 
 /** Appraises for one cache. */
@@ -90,15 +93,16 @@ export class Appraiser {
     policy: Node.Policy | undefined,
     outcome: Exit.Exit<any, any>,
     declared: ReadonlyArray<string> | undefined,
-    { recording, took }: Noted,
+    { noted, took }: Observed,
     absentFor = 0
   ): Effect.Effect<Appraisal> {
     return Effect.flatMapEager(this.judge(node, outcome), (judged) =>
       Effect.flatMapEager(
-        declared && recording.isComplete
-          ? this.answerIds(node, policy, judged, declared, idsOf(recording))
-          : Effect.undefined,
+        declared && noted ? this.answerIds(node, policy, judged, declared, noted.ids) : Effect.undefined,
         (ids) => {
+          const isBare = this.#isBare(node, policy, judged, ids, noted)
+          if (isBare && this.#settings.isDevelopment && Node.dependencies(node, policy) === "required")
+            return Effect.succeed(withoutDependencies(node))
           const timeToLive =
             ids === undefined
               ? Effect.undefined
@@ -109,16 +113,33 @@ export class Appraiser {
                   : Effect.undefined
           return Effect.mapEager(timeToLive, (timeToLive): Appraisal => {
             if (ids === undefined || timeToLive === undefined || timeToLive === 0)
-              return { ...judged, ids, entry: undefined }
+              return { ...judged, ids, entry: undefined, isBare }
             const keep = this.#profiles.freshnessOf(node, policy).onError
             return {
               ...judged,
               ids,
+              isBare,
               entry: { exit: judged.exit, tags: ids.slice(1), timeToLive, took, keep }
             }
           })
         }
       )
+    )
+  }
+
+  /** True for an answer that rests on its key and node only, and whose lookup has read nothing. */
+  #isBare(
+    node: Node.Any,
+    policy: Node.Policy | undefined,
+    { exit }: Judged,
+    ids: ReadonlyArray<string> | undefined,
+    noted: Noted | undefined
+  ): boolean {
+    return (
+      Exit.isSuccess(exit) &&
+      noted?.statements.length === 0 &&
+      ids?.length === ownIds(node).length &&
+      Node.dependencies(node, policy) !== "manual"
     )
   }
 
@@ -128,7 +149,7 @@ export class Appraiser {
     policy: Node.Policy | undefined,
     { exit, isStorable }: Judged,
     declared: ReadonlyArray<string>,
-    recorded: Iterable<string>
+    recorded: ReadonlyArray<string>
   ): Effect.Effect<ReadonlyArray<string> | undefined> {
     const valueTags = policy?.valueTags ?? node[Node.TypeId].valueTags
     if (valueTags === undefined || Exit.isFailure(exit))
@@ -200,14 +221,19 @@ export class Appraiser {
   }
 }
 
-/** All ids that were noted. */
-const idsOf = ({ ids, reads }: Recording): Iterable<string> =>
-  reads.length === 0
-    ? ids
-    : [
-        ...ids,
-        ...reads.flatMap((read) => [...read.ids, ...[...read.idsByValue.values()].flatMap((of) => [...of])])
-      ]
+/** What an answer is worth that was required to rest on something. */
+const withoutDependencies = (node: Node.Any): Appraisal => {
+  const { name, id } = node[Node.TypeId]
+  const error = new CachemeError({ reason: new NoDependencies({ node: name, key: id(node) }) })
+  return {
+    exit: Exit.die(error),
+    isStorable: false,
+    isAnswer: false,
+    ids: undefined,
+    entry: undefined,
+    isBare: true
+  }
+}
 
 /** The ids that every answer to a node rests on: its key, its node, and the keys it lies within. */
 export const ownIds = (node: Node.Any): ReadonlyArray<string> => {

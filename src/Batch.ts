@@ -195,6 +195,7 @@ class Batch {
     }
     const held = heldOf()
     counters.misses[held.miss] += places.length
+    if (held.by !== undefined) this.#lookups.ledger.ended(flightKey(node), held.by)
     if (isUsable(held.stale, profiles.freshnessOf(node, policy).atOnce, true)) {
       this.#hit(node, places, this.#lookups.giveStale(node, held.stale, this.#fiber))
       this.#refreshed.set(flightKey(node), { node, newerThan: -Infinity })

@@ -26,7 +26,15 @@ import { answerAll, type BatchLookup, type BatchPolicy } from "./Batch.ts"
 import { CachemeError, InvalidValue } from "./CachemeError.ts"
 import * as Codec from "./Codec.ts"
 import type { Definition } from "./Definition.ts"
-import { absence, type Explanation, type Reason, type Stale, type Windows } from "./Entry.ts"
+import { nothing } from "./Dependencies.ts"
+import {
+  absence,
+  type Dependencies,
+  type Explanation,
+  type Reason,
+  type Stale,
+  type Windows
+} from "./Entry.ts"
 import { CurrentCrew } from "./Flight.ts"
 import * as Freshness from "./Freshness.ts"
 import { guard } from "./Guard.ts"
@@ -34,11 +42,12 @@ import * as Hit from "./Hit.ts"
 import * as Invalidation from "./Invalidation.ts"
 import * as Invalidator from "./Invalidator.ts"
 import type * as Key from "./Key.ts"
+import { Ledger } from "./Ledger.ts"
 import { type Any, flightKey, handUp, isDueEarly, isUsable, Lookups, orAfter, told } from "./Lookups.ts"
-import type { NodeStats } from "./Metrics.ts"
+import type { NodeStats, TableStats } from "./Metrics.ts"
 import * as Node from "./Node.ts"
 import { Profiles } from "./Profile.ts"
-import { CurrentRecorder, Recorder } from "./Recorder.ts"
+import { CurrentRecorder } from "./Recorder.ts"
 import * as Settings from "./Settings.ts"
 import { type Found, type Held, type Position, type Status, Store } from "./Store.ts"
 import * as Tag from "./Tag.ts"
@@ -88,6 +97,8 @@ export interface Service {
 export interface Stats {
   /** The nodes met so far, in the order they were. */
   readonly nodes: ReadonlyArray<NodeStats>
+  /** The tables whose invalidations have made keys be looked up again here, in the order they did. */
+  readonly tables: ReadonlyArray<TableStats>
   readonly store: {
     readonly label: string
     /** Entries in the memory of this process, and the tags it keeps track of. */
@@ -113,10 +124,17 @@ const make = Effect.fnUntraced(function* (
   const store = guard(yield* Store)
   const { shared } = store
   const scope = yield* Effect.scope
-  const profiles = new Profiles(settings, store, yield* Effect.context())
-  yield* Effect.addFinalizer(() => Effect.sync(() => profiles.close()))
+  const context = yield* Effect.context()
+  const profiles = new Profiles(settings, store, context)
+  const ledger = new Ledger(settings.isDevelopment, context)
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      profiles.close()
+      ledger.close()
+    })
+  )
   const invalidator = yield* Invalidator.make(store)
-  const lookups = new Lookups(settings, store, profiles, scope)
+  const lookups = new Lookups(settings, store, profiles, ledger, scope)
   const { appraiser, flights, refreshes } = lookups
 
   // ------------------------------------------------------------------------------------------------ the read path
@@ -141,6 +159,7 @@ const make = Effect.fnUntraced(function* (
           return lookups.compute(node, lookup, policy, fiber)
         }
         counters.misses[held.miss]++
+        if (held.by !== undefined) ledger.ended(flightKey(node), held.by)
         const { atOnce } = profiles.freshnessOf(node, policy)
         return isUsable(held.stale, atOnce)
           ? answerStale(node, lookup, policy, fiber, held.stale)
@@ -319,11 +338,13 @@ const make = Effect.fnUntraced(function* (
     return yield* Effect.acquireUseRelease(
       store.begin(node, known, since),
       Effect.fnUntraced(function* (fill) {
-        const noted = { recording: new Recorder().close(), took: 0 }
-        const { entry } = yield* appraiser.appraise(node, policy, outcome, declared, noted)
+        const manual: Node.Policy = { ...policy, dependencies: "manual" }
+        const observed = { noted: nothing, took: 0 }
+        const { entry } = yield* appraiser.appraise(node, manual, outcome, declared, observed)
         const request = { ...ownKey(node), ...bounded(yield* CurrentAttribution) }
         const { stored } = yield* invalidator.publishUnsafe(request, entry && fill.replace(request, entry))
         if (stored !== undefined) lookups.countRefusal(node, stored)
+        ledger.forget(flightKey(node))
         return stored === "stored"
       }),
       (fill) => fill.end
@@ -356,6 +377,9 @@ const make = Effect.fnUntraced(function* (
     const key = definition.id(node)
     const answered = reason._tag === "Fresh" || stale.atOnce > 0
     const failedRefreshes = refreshes.failures(flightKey(node))
+    const ids = fresh?.ids() ?? held?.ids()
+    const isManual = Node.dependencies(node, undefined) === "manual"
+    const dependencies = ledger.dependencies(flightKey(node), ids?.slice(ownIds(node).length), isManual)
     return {
       node: definition.name,
       key,
@@ -365,6 +389,7 @@ const make = Effect.fnUntraced(function* (
       stale,
       lookupRunning: flights.has(flightKey(node)),
       failedRefreshes,
+      dependencies,
       message: [
         `${key} is ${answered ? "" : "not "}answered from the cache: ${sentence(reason)}`,
         ...(stale.atOnce > 0
@@ -372,7 +397,8 @@ const make = Effect.fnUntraced(function* (
           : stale.ifError > 0
             ? [`its stale answer is given for ${text(stale.ifError)} more if the lookup fails`]
             : []),
-        ...(failedRefreshes > 0 ? [`its refresh has failed ${failedRefreshes} times`] : [])
+        ...(failedRefreshes > 0 ? [`its refresh has failed ${failedRefreshes} times`] : []),
+        ...(dependencies === undefined ? [] : remarks(dependencies))
       ].join("; ")
     }
   })
@@ -406,6 +432,7 @@ const make = Effect.fnUntraced(function* (
       nodes: profiles
         .all()
         .map(({ definition, counters }) => counters.stats(definition.name, profiles.holding(definition))),
+      tables: ledger.stats(),
       store: { label: store.label, entries: store.size(), tags: store.tags(), shared: status }
     })),
     nodes: Effect.sync(() => profiles.definitions.all<Node.NodeDefinition>("node")),
@@ -447,6 +474,20 @@ const sentence = (reason: Reason): string => {
       return `the transaction may not use it: ${reason.because}`
   }
 }
+
+/** What is worth a word of what an entry rests on. */
+const remarks = ({ isBare, untold, fallbacks, collapsed }: Dependencies): ReadonlyArray<string> => [
+  ...(isBare ? ["it carries no tag: only its time to live ends it"] : []),
+  ...(untold.length > 0
+    ? [`it depends on ${untold.join(", ")}, which no write tells of: only its time to live bounds it`]
+    : []),
+  ...fallbacks.map(({ table, because }) => `it rests on more of "${table}" than it needs: ${because}`),
+  ...(collapsed.length > 0
+    ? [
+        `it rests on so many rows that it is ended by any of ${collapsed.map((table) => `"${table}"`).join(", ")}`
+      ]
+    : [])
+]
 
 // ------------------------------------------------------------------------------------------------ the public surface
 

@@ -110,6 +110,19 @@ export class InvalidValue extends Schema.TaggedError<InvalidValue>("cacheme/Inva
   }
 }
 
+/**
+ * An answer rests on nothing that anybody could invalidate, though its node requires it to. A defect, except where
+ * `NODE_ENV` is `production`.
+ */
+export class NoDependencies extends Schema.TaggedError<NoDependencies>("cacheme/NoDependencies")(
+  "NoDependencies",
+  { node: Schema.String, key: Schema.String }
+) {
+  override get message(): string {
+    return `the answer of ${this.key} carries no tag, and node "${this.node}" requires some: only its time to live would end it. Tags are lost where the lookup runs something by runPromise without its own context, asks what Effect.cached has kept, or returns a lazy stream`
+  }
+}
+
 /** A lookup took longer than the `lookup.timeout` of its node or call, which adds this error to the effect's. */
 export class LookupTimeout extends Schema.TaggedError<LookupTimeout>("cacheme/LookupTimeout")(
   "LookupTimeout",
@@ -143,6 +156,7 @@ export class CachemeError extends Schema.TaggedError<CachemeError>("cacheme/Cach
     InvalidTarget,
     InvalidSetting,
     InvalidValue,
+    NoDependencies,
     StoreFailed,
     StoreUnavailable,
     Closed

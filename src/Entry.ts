@@ -63,6 +63,38 @@ export type Reason =
   | { readonly _tag: "Skipped" }
   | { readonly _tag: "InTransaction"; readonly because: string }
 
+/** Why an entry rests on more of a table than its lookup has read, or on all of it. */
+export interface Fallback {
+  /** The table, as tags call it. */
+  readonly table: string
+  readonly because: string
+  /** The properties of the columns that, declared as a key of the table's model, would make it precise. */
+  readonly key?: ReadonlyArray<string> | undefined
+}
+
+/** Ids that an entry rests on, and the statement that they come from. */
+export interface Source {
+  /**
+   * The statement, as it was sent. `undefined` for what was given by hand or came with another answer, and where the
+   * lookup ran in another process, or so long ago that it is not known here any more.
+   */
+  readonly statement: string | undefined
+  readonly ids: ReadonlyArray<string>
+}
+
+/** What an entry rests on, beside its own key and node. */
+export interface Dependencies {
+  readonly sources: ReadonlyArray<Source>
+  /** Where it rests on more than was read, and why. */
+  readonly fallbacks: ReadonlyArray<Fallback>
+  /** What it depends on that no write tells of, such as the time: only its time to live bounds that. */
+  readonly untold: ReadonlyArray<string>
+  /** Tables of which its lookup has read so many rows that it rests on all rows of them. */
+  readonly collapsed: ReadonlyArray<string>
+  /** True when it rests on nothing else at all: only its time to live ends it, and whoever names it. */
+  readonly isBare: boolean
+}
+
 /** What `Cacheme.explain` tells of a key. */
 export interface Explanation {
   readonly node: string
@@ -79,6 +111,8 @@ export interface Explanation {
   readonly lookupRunning: boolean
   /** How often in a row a refresh in the background has failed, while another attempt is due. */
   readonly failedRefreshes: number
+  /** What its entry rests on, or the last answer that was looked up here; `undefined` when there is none. */
+  readonly dependencies: Dependencies | undefined
   /** All this as a sentence. */
   readonly message: string
 }

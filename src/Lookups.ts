@@ -16,11 +16,13 @@ import * as LogLevel from "effect/LogLevel"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
-import { type Appraisal, Appraiser, type Judged, type Noted, ownIds } from "./Appraisal.ts"
+import { type Appraisal, Appraiser, type Judged, ownIds } from "./Appraisal.ts"
+import { type Noted, nothing, share } from "./Dependencies.ts"
 import { absence, type Entry, type Stale, type Windows } from "./Entry.ts"
 import { Crew, CurrentCrew, type Flight, Flights, type Landing } from "./Flight.ts"
 import * as Freshness from "./Freshness.ts"
 import type { Hit } from "./Hit.ts"
+import type { Ledger } from "./Ledger.ts"
 import * as Lookup from "./Lookup.ts"
 import * as Node from "./Node.ts"
 import type { Profiles } from "./Profile.ts"
@@ -65,14 +67,22 @@ export class Lookups {
   readonly refreshes: Refreshes
   readonly appraiser: Appraiser
   readonly profiles: Profiles
+  readonly ledger: Ledger
   readonly store: Store["Service"]
   readonly settings: Settings
 
   /** Lookups and refreshes run in this scope. */
-  constructor(settings: Settings, store: Store["Service"], profiles: Profiles, scope: Scope.Scope) {
+  constructor(
+    settings: Settings,
+    store: Store["Service"],
+    profiles: Profiles,
+    ledger: Ledger,
+    scope: Scope.Scope
+  ) {
     this.settings = settings
     this.store = store
     this.profiles = profiles
+    this.ledger = ledger
     this.flights = new Flights(scope)
     this.refreshes = new Refreshes(scope)
     this.appraiser = new Appraiser(settings, profiles)
@@ -154,6 +164,7 @@ export class Lookups {
 
   /** Lands a flight with an answer that was there all the same. */
   #landFound(flight: Flight, found: Found): void {
+    this.ledger.forgetEnd(flight.key)
     // Another process may have invalidated it since it was read: it is for those who were there before.
     const isSound = this.store.shared === undefined
     this.#land(flight, { exit: found.exit, isAnswer: true, isSound, ids: found.ids() })
@@ -187,7 +198,7 @@ export class Lookups {
         const waited = yield* Effect.exit(how.limit?.within(herd.wait(elsewhere)) ?? herd.wait(elsewhere))
         left = elsewhere.map(({ ready }) => ready)
         if (Exit.isFailure(waited))
-          return yield* this.#settleAll(left, new Map(), policy, trip, waited, nothingNoted, 0)
+          return yield* this.#settleAll(left, new Map(), policy, trip, waited, neverFlown, 0)
       }
     })
   }
@@ -204,7 +215,7 @@ export class Lookups {
     const fills = new Map<Ready, Fill>()
     const elsewhere: Array<Waiting> = []
     const endAll = Effect.suspend(() => Effect.forEach(fills.values(), (fill) => fill.end, { discard: true }))
-    const flown = Effect.gen({ self: this }, function* () {
+    const round = Effect.gen({ self: this }, function* () {
       const clock = yield* Clock.Clock
       // Positions are read before the lookup starts, so that an invalidation during it wins.
       const begin = this.#begin(crew, left, trip, isImpatient, clock, (ready, acquired) => {
@@ -217,10 +228,14 @@ export class Lookups {
         }
       })
       let startedAt = clock.currentTimeMillisUnsafe()
-      const recorder = new Recorder()
+      let nodes: ReadonlyArray<Node.Any> = []
+      const recorder = new Recorder(
+        left.some(({ node }) => Node.dependencies(node, policy) !== "manual"),
+        () => this.ledger.late(nodes[0]![Node.TypeId])
+      )
       const lookup = () => {
         if (fills.size === 0) return Effect.void
-        const nodes = Array.from(fills.keys(), ({ node }) => node)
+        nodes = Array.from(fills.keys(), ({ node }) => node)
         startedAt = clock.currentTimeMillisUnsafe()
         return Effect.updateContext(
           Effect.suspend(() => trip.lookup(nodes)),
@@ -229,13 +244,13 @@ export class Lookups {
       }
       const outcome = yield* Effect.exit(Lookup.run(begin, lookup, how, crew))
       const took = clock.currentTimeMillisUnsafe() - startedAt
-      const noted = { recording: recorder.close(), took }
+      const flown = { notedOf: share(recorder.close(), nodes), took }
       const isElsewhere = new Set(elsewhere.map(({ ready }) => ready))
       // Also what was stopped before it could begin.
       const own = left.filter((ready) => ready.flight.landed === undefined && !isElsewhere.has(ready))
-      yield* this.#settleAll(own, fills, policy, trip, outcome, noted, startedAt)
+      yield* this.#settleAll(own, fills, policy, trip, outcome, flown, startedAt)
     })
-    return Effect.as(Effect.ensuring(flown, endAll), elsewhere)
+    return Effect.as(Effect.ensuring(round, endAll), elsewhere)
   }
 
   /** Begins the fills of lookups; `take` is given what there is for each. */
@@ -280,18 +295,18 @@ export class Lookups {
     policy: Node.Policy | undefined,
     trip: Trip,
     outcome: Exit.Exit<any, any>,
-    noted: Noted,
+    flown: Flown,
     startedAt: number
   ): Effect.Effect<void> {
     if (settled.length === 0) return Effect.void
     this.#count(
       settled.map(({ node }) => node),
       outcome,
-      noted.took
+      flown.took
     )
     return Effect.forEach(
       settled,
-      (ready) => this.#settle(ready, fills.get(ready), policy, trip, outcome, noted, startedAt),
+      (ready) => this.#settle(ready, fills.get(ready), policy, trip, outcome, flown, startedAt),
       // A store that is shared takes many answers in one round trip.
       { discard: true, concurrency: this.store.shared === undefined ? 1 : "unbounded" }
     )
@@ -303,20 +318,23 @@ export class Lookups {
     policy: Node.Policy | undefined,
     trip: Trip,
     outcome: Exit.Exit<any, any>,
-    noted: Noted,
+    { notedOf, took }: Flown,
     startedAt: number
   ): Effect.Effect<void> {
     const own = trip.outcomeOf(outcome, node)
+    const noted = own === undefined ? undefined : notedOf(node)
     const appraised: Effect.Effect<Omit<Appraisal, "isStorable">> =
       own === undefined
-        ? Effect.succeed({ exit: outcome, isAnswer: false, ids: undefined, entry: undefined })
-        : this.appraiser.appraise(node, policy, own, declared, noted, trip.absentFor)
-    return Effect.flatMapEager(appraised, ({ exit, isAnswer, ids, entry }) => {
+        ? Effect.succeed({ exit: outcome, isAnswer: false, ids: undefined, entry: undefined, isBare: false })
+        : this.appraiser.appraise(node, policy, own, declared, { noted, took }, trip.absentFor)
+    return Effect.flatMapEager(appraised, ({ exit, isAnswer, ids, entry, isBare }) => {
       // Closed to joiners first: whoever comes now starts anew or finds what is stored.
       this.flights.close(flight)
+      const warning = this.#enter(node, flight.key, isAnswer ? exit : undefined, noted, ids)
       const end = (stored: Stored | undefined, isSound: boolean) => {
         this.#land(flight, { exit, isAnswer, isSound, ids })
-        return this.#log(node, startedAt, noted.took, exit, stored)
+        const logged = this.#log(node, startedAt, took, exit, stored, isBare)
+        return warning === undefined ? logged : Effect.andThen(Effect.logWarning(warning), logged)
       }
       if (fill === undefined) return end(undefined, true)
       return Effect.flatMap(this.#store(fill, node, entry, isAnswer), (stored) =>
@@ -325,6 +343,22 @@ export class Lookups {
           : end(stored, stored === "stored")
       )
     })
+  }
+
+  /** Enters the answer of a lookup into the books. Returns what is to be warned of. */
+  #enter(
+    node: Node.Any,
+    key: string,
+    answer: Exit.Exit<any, any> | undefined,
+    noted: Noted | undefined,
+    ids: ReadonlyArray<string> | undefined
+  ): string | undefined {
+    if (answer === undefined || noted === undefined || ids === undefined) {
+      this.ledger.forgetEnd(key)
+      return undefined
+    }
+    if (noted.collapsed.length > 0) this.profiles.ofUnsafe(node[Node.TypeId]).counters.collapsed++
+    return this.ledger.answered(key, noted, ids, answer)
   }
 
   #land(flight: Flight, landing: Landing): void {
@@ -371,7 +405,8 @@ export class Lookups {
     startedAt: number,
     took: number,
     exit: Exit.Exit<any, any>,
-    stored: Stored | undefined
+    stored: Stored | undefined,
+    isBare: boolean
   ): Effect.Effect<void> {
     return Effect.withFiber((fiber) => {
       if (LogLevel.isGreaterThan(fiber.cache.minimumLogLevel, "Debug")) return Effect.void
@@ -379,7 +414,7 @@ export class Lookups {
       const outcome = Exit.isSuccess(exit) ? "answered" : exit === absence ? "had no answer" : "failed"
       const fate = stored === undefined ? "not to be stored" : fates[stored]
       return Effect.logDebug(
-        `cacheme: looked up ${this.settings.prefix}${id(node)} in ${took} ms: ${outcome}, ${fate}`
+        `cacheme: looked up ${this.settings.prefix}${id(node)} in ${took} ms: ${outcome}, ${fate}${isBare ? "; it carries no tag, only its time to live ends it" : ""}`
       ).pipe(Effect.annotateLogs({ node: name, startedAt: new Date(startedAt).toISOString() }))
     })
   }
@@ -565,8 +600,16 @@ class Herd {
   }
 }
 
-/** What was noted of lookups that others ran. */
-const nothingNoted: Noted = { recording: new Recorder().close(), took: 0 }
+/** How a lookup went. */
+interface Flown {
+  /** What it has noted for a key; `undefined` when that could not be told. */
+  readonly notedOf: (node: Node.Any) => Noted | undefined
+  /** How long it took, in milliseconds. */
+  readonly took: number
+}
+
+/** A lookup that others ran, and that came to nothing. */
+const neverFlown: Flown = { notedOf: () => nothing, took: 0 }
 
 /** Tells the caller's span, if there is one, that it was given a stale answer. */
 export const markStale: Effect.Effect<void> = Effect.annotateCurrentSpan("cacheme.stale", true)

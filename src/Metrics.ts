@@ -13,8 +13,16 @@
  * | `cacheme_lookup_failures_total` | counter | lookups that failed |
  * | `cacheme_lookup_milliseconds_total` | counter | time spent in lookups |
  * | `cacheme_refused_total` | counter, by `cause` | answers not stored: `overtaken`, `rejected`, `faulty`, `tooLarge`, `failed` |
+ * | `cacheme_collapsed_total` | counter | answers that rest on all rows of a table, because they rest on too many |
  * | `cacheme_evictions_total` | counter | entries that had to go for want of room |
  * | `cacheme_entries` | gauge | entries held |
+ *
+ * And of each table, with the attribute `table`:
+ *
+ * | metric | type | is |
+ * |---|---|---|
+ * | `cacheme_table_invalidated_total` | counter | keys looked up again because a tag of it was invalidated |
+ * | `cacheme_table_needless_total` | counter | of these, those with the same answer as before |
  */
 import type * as Context from "effect/Context"
 import * as Metric from "effect/Metric"
@@ -49,6 +57,8 @@ export interface NodeStats {
   }
   /** Answers not stored, by cause. */
   readonly refused: Readonly<Record<Refusal, number>>
+  /** Answers that rested on so many rows of a table that they were stored as resting on all of them. */
+  readonly collapsed: number
   /** Entries held now. */
   readonly entries: number
   /** Entries that had to go for want of room. */
@@ -83,6 +93,7 @@ export class Counters {
   bypassed = 0
   lookups = 0
   failures = 0
+  collapsed = 0
   readonly misses: Record<Miss, number> = { absent: 0, expired: 0, invalidated: 0, unreadable: 0, away: 0 }
   readonly refused: Record<Refusal, number> = { overtaken: 0, rejected: 0, faulty: 0, tooLarge: 0, failed: 0 }
   #milliseconds = 0
@@ -116,6 +127,7 @@ export class Counters {
         p99: quantile(0.99)
       },
       refused: { ...this.refused },
+      collapsed: this.collapsed,
       entries,
       evictions
     }
@@ -151,12 +163,62 @@ export class Counters {
       ...keysOf(this.refused).map((cause) =>
         counter("refused", "Answers not stored", () => this.refused[cause], cause)
       ),
+      counter("collapsed", "Answers that rest on all rows of a table", () => this.collapsed),
       counter("evictions", "Entries that had to go for want of room", () => held().evictions),
       Metric.registerUnsafe(entries, context, {
         get: () => ({ value: held().entries }),
         update() {},
         modify() {}
       })
+    ]
+    return () => registered.forEach((registration) => registration.remove())
+  }
+}
+
+/** What the invalidations of a table have cost here, since the cache was made. */
+export interface TableStats {
+  /** The table, as its tags call it: without the schema if that is `public`. */
+  readonly table: string
+  /** Keys that were looked up again because a tag of the table was invalidated. */
+  readonly invalidated: number
+  /**
+   * Of these, those whose new answer was the same: what was written did not matter to them. Of the last 1,024 keys that
+   * were looked up it is known; of others it is not counted.
+   */
+  readonly needless: number
+}
+
+/** The counters behind {@link TableStats}. */
+export class TableCounters {
+  #invalidated = 0
+  #needless = 0
+  readonly #table: string
+
+  constructor(table: string) {
+    this.#table = table
+  }
+
+  count(isNeedless: boolean): void {
+    this.#invalidated++
+    if (isNeedless) this.#needless++
+  }
+
+  stats(): TableStats {
+    return { table: this.#table, invalidated: this.#invalidated, needless: this.#needless }
+  }
+
+  /** Registers the metrics of a table; the returned function takes them out again. */
+  register(context: Context.Context<never>): () => void {
+    const attributes = { table: this.#table }
+    const counter = (name: string, description: string, read: () => number) =>
+      Metric.registerUnsafe(
+        Metric.counter(`cacheme_table_${name}_total`, { description, incremental: true, attributes }),
+        context,
+        { get: () => ({ count: read(), incremental: true }), update() {}, modify() {} }
+      )
+    const registered = [
+      counter("invalidated", "Keys looked up again after an invalidation", () => this.#invalidated),
+      counter("needless", "Keys looked up again with the same answer", () => this.#needless)
     ]
     return () => registered.forEach((registration) => registration.remove())
   }

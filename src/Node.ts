@@ -101,7 +101,16 @@ export interface Overrides<K = any, A = any, E = any, T extends Duration.Input =
   readonly lookup?: LookupOptions<T> | undefined
   readonly skip?: boolean | ((key: K) => boolean) | undefined
   readonly on?: Callbacks<K, A> | undefined
+  /**
+   * What is noted of a lookup beside its tags by hand. Default `"recorded"`. `"manual"`: not what is read of the
+   * database; the tags of memoized answers it uses and of `Cacheme.dependOn` still are. `"required"`: like `"recorded"`,
+   * and an answer that rests on nothing at all is a defect, except where `NODE_ENV` is `production`.
+   */
+  readonly dependencies?: Dependencies | undefined
 }
+
+/** What is noted of a lookup. */
+export type Dependencies = "recorded" | "manual" | "required"
 
 /** The error that a `lookup.timeout` of type `T` adds: none if there is none. */
 export type TimeoutOf<T> = [T] extends [never] ? never : LookupTimeout
@@ -390,6 +399,7 @@ const define = (
       timeToLive: Definition.optionText(options.timeToLive),
       tags: Definition.optionText(options.tags),
       valueTags: Definition.optionText(options.valueTags),
+      dependencies: Definition.optionText(options.dependencies),
       skip: Definition.optionText(options.skip),
       stale: Definition.optionText(options.stale),
       refresh: Definition.optionText(options.refresh),
@@ -454,6 +464,12 @@ export const assertOptionsUnsafe = (
   check("lookup.retry", retry, Schedule.isSchedule, "a Schedule")
   check("lookup.herd", herd, Schedule.isSchedule, "a Schedule")
   check("near", options.near, isNear, nearExpected)
+  check(
+    "dependencies",
+    options.dependencies,
+    (value) => value === "recorded" || value === "manual" || value === "required",
+    "recorded, manual or required"
+  )
   check(
     "lookup.concurrency",
     concurrency,
@@ -528,7 +544,8 @@ export const fromOneOff = (
       skip: typeof skip === "function" ? () => skip(options.key) : skip,
       on: { hit: hit && ((_, value) => hit(options.key, value)), miss: miss && (() => miss(options.key)) },
       tags: () => options.tags,
-      valueTags: options.valueTags
+      valueTags: options.valueTags,
+      dependencies: options.dependencies
     }
   }
 }
@@ -548,6 +565,10 @@ export const lookupOptions = (node: Any, policy: Policy | undefined): LookupOpti
     retry: call?.retry ?? own?.retry
   }
 }
+
+/** What is noted of a lookup: as its call says, or else its node. */
+export const dependencies = (node: Any, policy: Policy | undefined): Dependencies =>
+  policy?.dependencies ?? node[TypeId].dependencies ?? "recorded"
 
 const every20ms: Schedule.Schedule<unknown> = Schedule.spaced("20 millis")
 

@@ -1,18 +1,12 @@
 /**
  * A recorder notes what a running lookup rests on beside what its node declares: what it has read of the database, the
  * tags of memoized answers used inside it, and those given to `Cacheme.dependOn`. It is open while the lookup runs; what
- * outlives the lookup (a forked fiber) is not noted any more, but counted.
+ * outlives the lookup (a forked fiber) is not noted any more, but counted and told.
  */
 import * as Context from "effect/Context"
+import type { Fallback } from "./Entry.ts"
 
-/** Why more is noted than was read, or could have been. */
-export interface Fallback {
-  /** The table, as tags call it. */
-  readonly table: string
-  readonly because: string
-  /** The columns that, declared as a key of the table's model, would make it precise. */
-  readonly key?: ReadonlyArray<string> | undefined
-}
+export type { Fallback }
 
 /** Something that a lookup has read. */
 export interface Read {
@@ -35,6 +29,11 @@ export interface Recording {
   /** Ids that were noted one by one. */
   readonly ids: ReadonlySet<string>
   readonly reads: ReadonlyArray<Read>
+  /**
+   * The first of the reads, if it came before everything else: the values that were asked for in it cannot have come
+   * out of the database, or of another answer.
+   */
+  readonly opening: Read | undefined
   /** False when something was used whose tags could not be told: the answer cannot be stored. */
   readonly isComplete: boolean
 }
@@ -43,38 +42,49 @@ export interface Recording {
 export class Recorder {
   readonly #ids = new Set<string>()
   readonly #reads: Array<Read> = []
+  #opening: Read | undefined
   #isOpen = true
   #isComplete = true
   /** How much came after the lookup had ended. */
   late = 0
   /** False when the node gives all its tags by hand: what is read of the database is not noted. */
   readonly notesReads: boolean
+  readonly #tellLate: () => void
 
-  constructor(notesReads = true) {
+  /** `tellLate` is called for whatever comes after the lookup has ended. */
+  constructor(notesReads = true, tellLate: () => void = () => {}) {
     this.notesReads = notesReads
+    this.#tellLate = tellLate
   }
 
   /** Notes ids of tags, while the lookup runs. */
   add(ids: Iterable<string>): void {
-    if (!this.#isOpen) this.late++
+    if (!this.#isOpen) this.#comesLate()
     else for (const id of ids) this.#ids.add(id)
   }
 
   /** Notes what was read, while the lookup runs. */
   addRead(read: Read): void {
-    if (!this.#isOpen) this.late++
-    else this.#reads.push(read)
+    if (!this.#isOpen) return this.#comesLate()
+    if (this.#reads.length === 0 && this.#ids.size === 0 && this.#isComplete) this.#opening = read
+    this.#reads.push(read)
   }
 
   /** Notes that something was used whose tags could not be told. */
   addUnknown(): void {
-    if (this.#isOpen) this.#isComplete = false
+    if (!this.#isOpen) this.#comesLate()
+    else this.#isComplete = false
+  }
+
+  #comesLate(): void {
+    this.late++
+    this.#tellLate()
   }
 
   /** Ends the recording and tells what was noted. */
   close(): Recording {
     this.#isOpen = false
-    return { ids: this.#ids, reads: this.#reads, isComplete: this.#isComplete }
+    return { ids: this.#ids, reads: this.#reads, opening: this.#opening, isComplete: this.#isComplete }
   }
 }
 

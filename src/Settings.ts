@@ -29,13 +29,16 @@ export interface Settings {
   readonly timeToLive: Duration.Duration
   readonly stale: StaleOptions
   readonly freeze: boolean
+  /** True unless `NODE_ENV` is `production`: mistakes are told where they are made. */
+  readonly isDevelopment: boolean
 }
 
 /** Checks options and fills in the defaults. Fails with `InvalidSetting`. */
 export const make = (options: Options = {}): Effect.Effect<Settings, CachemeError> =>
   Effect.gen(function* () {
     const { enabled = true, prefix = "CM:", timeToLive = "1 hour", stale = {} } = options
-    const { freeze = freezesByDefault() } = options
+    const isDevelopment = isInDevelopment()
+    const { freeze = isDevelopment } = options
     if (typeof enabled !== "boolean") return yield* invalid("enabled", enabled, "true or false")
     if (typeof prefix !== "string" || Key.isTooLong(prefix)) {
       return yield* invalid("prefix", prefix, `a text of at most ${Key.maxBytes} bytes`)
@@ -47,11 +50,12 @@ export const make = (options: Options = {}): Effect.Effect<Settings, CachemeErro
         return yield* invalid(`stale.${name}`, window, durationExpected)
     }
     if (typeof freeze !== "boolean") return yield* invalid("freeze", freeze, "true or false")
-    return { enabled, prefix, timeToLive: Duration.fromInputUnsafe(timeToLive), stale, freeze }
+    const defaultTime = Duration.fromInputUnsafe(timeToLive)
+    return { enabled, prefix, timeToLive: defaultTime, stale, freeze, isDevelopment }
   })
 
 /** True outside production, wherever it runs: in a browser there is no `process`. */
-export const freezesByDefault = (): boolean => {
+export const isInDevelopment = (): boolean => {
   const { process } = globalThis as {
     readonly process?: { readonly env?: Record<string, string | undefined> }
   }

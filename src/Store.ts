@@ -47,6 +47,8 @@ export interface Held {
   readonly miss: Miss
   /** The answer that it keeps nevertheless. */
   readonly stale: Stale | undefined
+  /** The id whose invalidation has ended the answer, if one has and that can be told. */
+  readonly by?: string | undefined
 }
 
 /** What a store that several processes share answers for a key: a fresh answer, or what there is instead. */

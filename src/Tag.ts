@@ -152,6 +152,35 @@ class DefinedTag implements Tag {
   }
 }
 
+/**
+ * How the ids of a table's tags are spelled: `@books:id=7`, of their twins in a group of volatile columns
+ * `@books~stats:id=7`. What is put in is escaped: there is no `:`, `~`, `*` or `?` in it.
+ */
+export const tablePrefix = (table: string, groups: ReadonlyArray<string> = []): string =>
+  `@${[table, ...groups].join("~")}:`
+
+/** What follows the prefix in the ids of the two tags that are the table's: some row, and rows that nobody can name. */
+export const [allRows, unknownRows] = ["*", "?"] as const
+
+/** True for the id of a table's tag. */
+export const isOfTable = (id: string): boolean => id.startsWith("@")
+
+/** The table that the id of a tag belongs to; `undefined` for other ids. */
+export const tableOf = (id: string): string | undefined =>
+  isOfTable(id) ? id.slice(1, prefixEnd(id)).split("~", 1)[0] : undefined
+
+/** True for the id of some rows of a table: not for those of its two tags. */
+export const isOfRows = (id: string): boolean => {
+  if (!isOfTable(id)) return false
+  const rest = id.slice(prefixEnd(id) + 1)
+  return rest !== allRows && rest !== unknownRows
+}
+
+/** The id of the tag of all rows of a tag's table, of the same group. Whatever invalidates the tag invalidates it. */
+export const allRowsOf = (id: string): string => id.slice(0, prefixEnd(id) + 1) + allRows
+
+const prefixEnd = (id: string): number => id.indexOf(":")
+
 const checkLengthUnsafe = (owner: string, id: string): string => {
   if (!Key.isTooLong(id)) return id
   throw new CachemeError({

@@ -19,7 +19,8 @@ export const freeze = (value: unknown): void => {
   }
 }
 
-const isData = (part: object): boolean => {
+/** True for what is plain data: all that it is lies in its properties. */
+export const isData = (part: object): boolean => {
   if (Array.isArray(part)) return true
   const prototype = Object.getPrototypeOf(part)
   // The classes of `Schema.Class` are schemas themselves.

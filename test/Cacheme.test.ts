@@ -376,7 +376,9 @@ describe("Cacheme", () => {
         yield* TestClock.adjust("20 millis")
         yield* Fiber.join(caller)
         yield* slow
-        assert.deepStrictEqual(lines, ["cacheme: looked up CM:book:5>owner in 20 ms: answered, stored"])
+        assert.deepStrictEqual(lines, [
+          "cacheme: looked up CM:book:5>owner in 20 ms: answered, stored; it carries no tag, only its time to live ends it"
+        ])
       }).pipe(
         Effect.provide([TestCache, capture]),
         Effect.provideService(References.MinimumLogLevel, "Debug")

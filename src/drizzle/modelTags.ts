@@ -5,7 +5,8 @@
  * the table: `all` (`@books:*`) and `unknown` (`@books:?`). Each of them has a twin in each group of volatile columns
  * (`@books~stats:id=7`), which a write invalidates that has changed nothing but that group.
  *
- * An id is put together here and nowhere else, for those who read and for those who write.
+ * An id is put together here and nowhere else, for those who read and for those who write; where table, groups and the
+ * rest stand in it is told in `Tag.ts`, for whoever reads one.
  */
 import type { Definition } from "../Definition.ts"
 import * as Key from "../Key.ts"
@@ -76,8 +77,7 @@ export const tableTags = (definition: Definition, groups: ReadonlyArray<string> 
   const { name } = definition
   const prefixes = [prefixOf(name), ...groups.map((group) => prefixOf(name, group))]
   // Of its own for each set of groups, because tags with equal ids are the same tag.
-  const own =
-    groups.length === 0 ? prefixOf(name) : `@${name}${groups.map((group) => `~${escape(group)}`).join("")}:`
+  const own = Tag.tablePrefix(name, groups.map(escape))
   const tag = (rest: string, carried: ReadonlyArray<string>, reached: ReadonlyArray<string>) => {
     const id = own + rest
     const ids = (rests: ReadonlyArray<string>) =>
@@ -109,14 +109,13 @@ export const restOf = (
 /** What precedes a value in an id. */
 export const labelOf = (columnName: string): string => `${escape(columnName)}=`
 
-const all = "*"
-const unknown = "?"
+const { allRows: all, unknownRows: unknown } = Tag
 
 /** A null is written so that no text can be: after a % there are always two digits, or a u and four. */
 const nullText = "%null"
 
 const prefixOf = (table: string, group?: string): string =>
-  group === undefined ? `@${table}:` : `@${table}~${escape(group)}:`
+  Tag.tablePrefix(table, group === undefined ? [] : [escape(group)])
 
 const escape = (text: string): string =>
   mayNeedEscaping.test(text)

@@ -313,7 +313,11 @@ export class Memory {
     const at = now.currentTimeMillisUnsafe()
     const isKept = this.#review(slot, at)
     const miss: Miss = slot.end !== undefined ? "invalidated" : at >= slot.expiresAt ? "expired" : "absent"
-    return { miss, stale: isKept && miss !== "absent" ? staleOf(slot, at) : undefined }
+    return {
+      miss,
+      stale: isKept && miss !== "absent" ? staleOf(slot, at) : undefined,
+      by: slot.end?.by
+    }
   }
 
   explain(node: Node.Any): Effect.Effect<Reason> {

@@ -403,11 +403,11 @@ class FarStore implements Shared {
     if (read === undefined || bytes === undefined) return { held: { miss: miss!, stale: undefined } }
     const stale = miss === undefined ? undefined : this.#staleOf(cell, key, judged, read, now)
     if (miss !== undefined && !(stale && Freshness.isWithin(stale, read.header.keep)))
-      return { held: { miss, stale: undefined } }
+      return { held: { miss, stale: undefined, by: judged.endedBy } }
     const decoded = (read.decoded ??= this.#decode(node, bytes, read))
     return isDone(decoded)
-      ? this.#given(cell, node, key, read, decoded, miss, stale, now)
-      : this.#givenLater(cell, node, key, read, decoded, miss, stale, now)
+      ? this.#given(cell, node, key, read, decoded, judged, stale, now)
+      : this.#givenLater(cell, node, key, read, decoded, judged, stale, now)
   }
 
   #given(
@@ -416,7 +416,7 @@ class FarStore implements Shared {
     key: string,
     { header }: Read,
     decoded: Decoded,
-    miss: Miss | undefined,
+    { miss, endedBy }: Judged,
     stale: Stale | undefined,
     now: Now
   ): Looked {
@@ -426,7 +426,7 @@ class FarStore implements Shared {
     }
     return stale === undefined
       ? { found: this.#found(cell, node, key, decoded.value, header, now) }
-      : { held: { miss: miss!, stale: { ...stale, exit: decoded.value } } }
+      : { held: { miss: miss!, stale: { ...stale, exit: decoded.value }, by: endedBy } }
   }
 
   #givenLater(
@@ -435,14 +435,14 @@ class FarStore implements Shared {
     key: string,
     read: Read,
     decoding: NonNullable<Read["decoded"]>,
-    miss: Miss | undefined,
+    judged: Judged,
     stale: Stale | undefined,
     now: Now
   ): Effect.Effect<Looked> {
     return Effect.map(Effect.exit(decoding), (decoded) => {
       // The next reader need not wait for it again.
       read.decoded = decoded
-      return this.#given(cell, node, key, read, decoded, miss, stale, now)
+      return this.#given(cell, node, key, read, decoded, judged, stale, now)
     })
   }
 

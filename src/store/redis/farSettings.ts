@@ -36,7 +36,7 @@ export const make = (
 ): Effect.Effect<FarSettings, CachemeError> =>
   Effect.gen(function* () {
     const { lease = "5 seconds", logCapacity = 200_000, scanCount = 1000 } = options
-    const { freeze = Settings.freezesByDefault() } = options
+    const { freeze = Settings.isInDevelopment() } = options
     const { prefix } = yield* Settings.make({ prefix: options.prefix })
     const redis = yield* RedisSettings.make(options)
     const compression = yield* Compression.make(options)
