@@ -15,7 +15,7 @@ import type { Read, Recording } from "./Recorder.ts"
 import * as Tag from "./Tag.ts"
 
 /** A statement, and what an answer rests on because of it. */
-export interface Statement {
+interface Statement {
   readonly text: string
   readonly ids: ReadonlyArray<string>
 }
@@ -49,28 +49,30 @@ export const share = (
   const fields = opening === undefined || nodes.length < 2 ? [] : fieldsAskedFor(opening, nodes)
   let common: Noted | undefined
   if (fields.length === 0) return () => (common ??= noted(recording))
+  const rows = new Map(Array.from(opening!.idsByValue, ([text, ids]) => [text, [...ids]]))
   return (node) => {
     common ??= noted(recording, opening)
     const own = new Set<string>()
-    for (const field of fields)
-      for (const id of opening!.idsByValue.get(textOf(node, field)!) ?? []) own.add(id)
+    for (const field of fields) for (const id of rows.get(textOf(node, field)!) ?? []) own.add(id)
     return withOwn(common, opening!.source, own)
   }
 }
 
-/** The fields of the keys whose values, all together, are exactly those that were asked for. */
-const fieldsAskedFor = ({ idsByValue }: Read, nodes: ReadonlyArray<Node.Any>): ReadonlyArray<string> =>
-  idsByValue.size === 0
-    ? []
-    : Node.definitionOf(nodes[0]!).spelling.fields.filter((field) => {
-        const texts = new Set<string>()
-        for (const node of nodes) {
-          const text = textOf(node, field)
-          if (text === undefined || !idsByValue.has(text)) return false
-          texts.add(text)
-        }
-        return texts.size === idsByValue.size
-      })
+/** The fields of the keys, if they are of one node, whose values together are exactly those that were asked for. */
+const fieldsAskedFor = ({ idsByValue }: Read, nodes: ReadonlyArray<Node.Any>): ReadonlyArray<string> => {
+  if (idsByValue.size === 0) return []
+  const definition = Node.definitionOf(nodes[0]!)
+  if (nodes.some((node) => Node.definitionOf(node) !== definition)) return []
+  return definition.spelling.fields.filter((field) => {
+    const texts = new Set<string>()
+    for (const node of nodes) {
+      const text = textOf(node, field)
+      if (text === undefined || !idsByValue.has(text)) return false
+      texts.add(text)
+    }
+    return texts.size === idsByValue.size
+  })
+}
 
 /** The text of a field's value, if it is one that a column can have. */
 const textOf = (node: Node.Any, field: string): string | undefined => {

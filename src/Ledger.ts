@@ -69,7 +69,7 @@ export class Ledger {
     this.#ended.delete(key)
   }
 
-  /** A key was not looked up after all, or came to nothing that could be compared. */
+  /** Notes that a key was not looked up after all: somebody else's answer was found. */
   forgetEnd(key: string): void {
     this.#ended.delete(key)
   }
@@ -119,7 +119,7 @@ export class Ledger {
 
   /** Counts a lookup for the keys that would have made it precise. Returns the warning for one that is worth it. */
   #wish(fallbacks: ReadonlyArray<Fallback>, isNeedless: boolean): string | undefined {
-    let worth: Wish | undefined
+    const counted: Array<Wish> = []
     for (const { table, key } of fallbacks) {
       if (key === undefined) continue
       const name = [table, ...key].join("\n")
@@ -130,18 +130,18 @@ export class Ledger {
       }
       wish.lookups++
       if (isNeedless) wish.needless++
-      if (wish.needless >= worthTelling && this.#isLeading(wish)) worth = wish
+      counted.push(wish)
     }
-    if (worth === undefined || !this.#isDevelopment) return undefined
+    const worth = counted.find((wish) => wish.needless >= worthTelling && this.#isLeading(wish))
+    if (worth === undefined || worth.isTold || !this.#isDevelopment) return undefined
     worth.isTold = true
     return advice(worth)
   }
 
-  /** True for the key of its table that would help most, of those that have not been told. */
-  #isLeading(wish: Wish): boolean {
-    if (wish.isTold) return false
+  /** True for the key of its table that would help most: where several would, one may do. */
+  #isLeading({ table, needless }: Wish): boolean {
     for (const other of this.#wishes.values())
-      if (!other.isTold && other.table === wish.table && other.needless > wish.needless) return false
+      if (other.table === table && other.needless > needless) return false
     return true
   }
 

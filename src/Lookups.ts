@@ -353,10 +353,7 @@ export class Lookups {
     noted: Noted | undefined,
     ids: ReadonlyArray<string> | undefined
   ): string | undefined {
-    if (answer === undefined || noted === undefined || ids === undefined) {
-      this.ledger.forgetEnd(key)
-      return undefined
-    }
+    if (answer === undefined || noted === undefined || ids === undefined) return undefined
     if (noted.collapsed.length > 0) this.profiles.ofUnsafe(node[Node.TypeId]).counters.collapsed++
     return this.ledger.answered(key, noted, ids, answer)
   }

@@ -66,7 +66,7 @@ export class Recorder {
   /** Notes what was read, while the lookup runs. */
   addRead(read: Read): void {
     if (!this.#isOpen) return this.#comesLate()
-    if (this.#reads.length === 0 && this.#ids.size === 0 && this.#isComplete) this.#opening = read
+    if (this.#reads.length === 0 && this.#ids.size === 0) this.#opening = read
     this.#reads.push(read)
   }
 
