@@ -46,10 +46,10 @@ export const share = (
   if (!recording.isComplete) return () => undefined
   if (recording.ids.size === 0 && recording.reads.length === 0) return () => nothing
   const { opening } = recording
-  const fields = opening === undefined || nodes.length < 2 ? [] : fieldsAskedFor(opening, nodes)
+  const rows = opening?.idsByValue ?? none
+  const fields = nodes.length > 1 && isOneList(rows) ? fieldsAskedFor(rows, nodes) : []
   let common: Noted | undefined
   if (fields.length === 0) return () => (common ??= noted(recording))
-  const rows = new Map(Array.from(opening!.idsByValue, ([text, ids]) => [text, [...ids]]))
   return (node) => {
     common ??= noted(recording, opening)
     const own = new Set<string>()
@@ -58,19 +58,24 @@ export const share = (
   }
 }
 
+const none: Read["idsByValue"] = new Map()
+
+/** True when each value stands for rows by the same columns. Otherwise some were asked for in one place, some in another. */
+const isOneList = (rows: Read["idsByValue"]): boolean =>
+  new Set(Array.from(rows.values(), (ids) => Array.from(ids, Tag.columnsOf).toSorted().join("\n"))).size === 1
+
 /** The fields of the keys, if they are of one node, whose values together are exactly those that were asked for. */
-const fieldsAskedFor = ({ idsByValue }: Read, nodes: ReadonlyArray<Node.Any>): ReadonlyArray<string> => {
-  if (idsByValue.size === 0) return []
+const fieldsAskedFor = (rows: Read["idsByValue"], nodes: ReadonlyArray<Node.Any>): ReadonlyArray<string> => {
   const definition = Node.definitionOf(nodes[0]!)
   if (nodes.some((node) => Node.definitionOf(node) !== definition)) return []
   return definition.spelling.fields.filter((field) => {
     const texts = new Set<string>()
     for (const node of nodes) {
       const text = textOf(node, field)
-      if (text === undefined || !idsByValue.has(text)) return false
+      if (text === undefined || !rows.has(text)) return false
       texts.add(text)
     }
-    return texts.size === idsByValue.size
+    return texts.size === rows.size
   })
 }
 

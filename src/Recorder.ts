@@ -8,7 +8,7 @@ import type { Fallback } from "./Entry.ts"
 
 export type { Fallback }
 
-/** Something that a lookup has read. */
+/** Something that a lookup has read. What is iterable here may be read more than once. */
 export interface Read {
   /** The statement, as it was sent. */
   readonly source: string

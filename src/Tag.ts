@@ -179,6 +179,9 @@ export const isOfRows = (id: string): boolean => {
 /** The id of the tag of all rows of a tag's table, of the same group. Whatever invalidates the tag invalidates it. */
 export const allRowsOf = (id: string): string => id.slice(0, prefixEnd(id) + 1) + allRows
 
+/** What two ids have in common that are of rows of one table by the same columns: all but the values. */
+export const columnsOf = (id: string): string => id.replaceAll(/=[^,]*/g, "=")
+
 const prefixEnd = (id: string): number => id.indexOf(":")
 
 const checkLengthUnsafe = (owner: string, id: string): string => {

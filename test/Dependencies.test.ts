@@ -279,6 +279,12 @@ describe("a batch", () => {
         yield* lookUp(three, reading({ idsByValue: rowsByValue("authors", values) }))
         assert.lengthOf(yield* endedBy(three, `@authors:id=${values[1]}`), 3, values.join())
       }
+      // Book 2 was asked for in one place, shelf 2 in another.
+      const pinned = [...rowsByValue("books", [1, 2, 3])].map(
+        ([id, ids]) => [id, id === "2" ? [...ids, ...rowIds("shelves", 2)] : ids] as const
+      )
+      yield* lookUp(three, reading({ idsByValue: new Map(pinned) }))
+      assert.lengthOf(yield* endedBy(three, "@shelves:id=2"), 3)
       const mixed = [...three, new Copy({ shelf: 1, id: "4" })]
       yield* lookUp(mixed, byId(1, 2, 3, 4))
       assert.lengthOf(yield* endedBy(mixed, "@books:id=4"), 4)
