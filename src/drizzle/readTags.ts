@@ -22,11 +22,12 @@ export const readOf = (reads: QueryReads, sent: Sent): Read => {
   const ids = new Set<string>()
   const idsByValue = new Map<string, Set<string>>()
   const fallbacks: Array<Fallback> = []
+  const list = listAskedFor(reads)
   for (const table of reads.tables) {
     const groups = [undefined, ...table.groups]
     const { name } = table.relation
     for (const group of groups) ids.add(tableIds(name, group).unknown)
-    const found = rowsOf(table, sent)
+    const found = rowsOf(table, sent, list)
     if (typeof found !== "string") {
       for (const { rest, value } of found) {
         const own = value === undefined ? ids : ofValue(idsByValue, value)
@@ -61,7 +62,11 @@ interface Rows {
 const mostRows = 5000
 
 /** The rows that are read of a table; a text says why any may matter. */
-const rowsOf = ({ relation, regions, because }: TableRead, sent: Sent): ReadonlyArray<Rows> | string => {
+const rowsOf = (
+  { relation, regions, because }: TableRead,
+  sent: Sent,
+  list: string | undefined
+): ReadonlyArray<Rows> | string => {
   if (regions === undefined) return because ?? "it is read whole"
   const rows: Array<Rows> = []
   for (const region of regions) {
@@ -69,7 +74,7 @@ const rowsOf = ({ relation, regions, because }: TableRead, sent: Sent): Readonly
     if (typeof texts === "string") return texts
     if (rows.length + texts.length > mostRows) return "too many of its rows are named"
     const { columns } = region.key
-    const list = listIn(region)
+    const place = list === undefined ? undefined : placeOf(list, region)
     for (const combination of texts) {
       const rest = restOf(
         columns,
@@ -82,7 +87,7 @@ const rowsOf = ({ relation, regions, because }: TableRead, sent: Sent): Readonly
         isTooLongInGroup(relation.name, rest)
       )
         return "a value of its key is too long"
-      rows.push({ rest, value: list === undefined ? undefined : (combination[list] ?? undefined) })
+      rows.push({ rest, value: place === undefined ? undefined : (combination[place] ?? undefined) })
     }
   }
   return rows
@@ -92,14 +97,44 @@ const rowsOf = ({ relation, regions, because }: TableRead, sent: Sent): Readonly
 const isTooLongInGroup = (table: string, rest: string): boolean =>
   Key.isTooLong(rowsId(table, rest, "g".repeat(300)))
 
-/** The column of a key whose values are a list that was asked for: the only one that has several, or the only one. */
-const listIn = ({ terms }: Region): number | undefined => {
+/**
+ * The list of values that a query asks for, if that is one list, wherever it stands: rows that belong to one of its values
+ * are told apart by it. With a second list nobody could say which of the two a value is of.
+ */
+const listAskedFor = ({ tables }: QueryReads): string | undefined => {
+  const lists = new Set<string>()
+  for (const { regions } of tables)
+    for (const { terms } of regions ?? [])
+      for (const values of terms) {
+        const list = listOf(values)
+        if (list !== undefined) lists.add(list)
+      }
+  const [list] = lists
+  return lists.size === 1 ? list : undefined
+}
+
+/** The column of a key whose values are this list, if the others have one value each. */
+const placeOf = (list: string, { terms }: Region): number | undefined => {
   if (terms.some((values) => values.some(({ _tag }) => _tag === "Shown"))) return undefined
-  const several = terms.flatMap((values, i) =>
-    values.length > 1 || values.some((value) => value._tag === "Parameter" && value.isList) ? [i] : []
-  )
-  if (several.length === 1) return several[0]
-  return terms.length === 1 ? 0 : undefined
+  const places = terms.flatMap((values, i) => (listOf(values) === list ? [i] : []))
+  return places.length === 1 ? places[0] : undefined
+}
+
+/** Where the values of a list come from, as a text; `undefined` for a single value. */
+const listOf = (values: Region["terms"][number]): string | undefined =>
+  values.length > 1 || values.some((value) => value._tag === "Parameter" && value.isList)
+    ? values.map(sourceOf).join()
+    : undefined
+
+const sourceOf = (value: Term | Shown): string => {
+  switch (value._tag) {
+    case "Parameter":
+      return `$${value.number}`
+    case "Constant":
+      return JSON.stringify(value.text)
+    default:
+      return value._tag
+  }
 }
 
 type Texts = ReadonlyArray<string | null>
