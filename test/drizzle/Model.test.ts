@@ -237,16 +237,19 @@ describe("Model", () => {
             class TitleNode extends Node.Class<TitleNode>()("filmTitle", {
               key: { id: Schema.Int },
               value: Schema.String,
+              dependencies: "manual",
               tags: ({ id }) => Films.row({ id })
             }) {}
             class ViewsNode extends Node.Class<ViewsNode>()("filmViews", {
               key: { directorId: Schema.Int },
               value: Schema.Int,
+              dependencies: "manual",
               tags: ({ directorId }) => Films.including("stats").by({ directorId })
             }) {}
             class AnyViewsNode extends Node.Class<AnyViewsNode>()("allViews", {
               key: {},
               value: Schema.Int,
+              dependencies: "manual",
               tags: () => Films.including("stats", "stamps").all
             }) {}
             const rows = Db.query((db) => db.select().from(films).orderBy(films.id))
