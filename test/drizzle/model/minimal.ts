@@ -4,7 +4,7 @@ import { draw } from "./statements.ts"
 import { smaller, type Step } from "./steps.ts"
 import { noTally } from "./tally.ts"
 import { textOf } from "./twin.ts"
-import type { Kind, World, Wrong } from "./World.ts"
+import type { Kind, WriteWorld, Wrong } from "./WriteWorld.ts"
 
 /** What has gone wrong, and what leads to it. */
 export interface Failure {
@@ -18,7 +18,7 @@ export interface Failure {
 
 /** Makes a failure of the last step of a history minimal. */
 export const makeMinimal = async (
-  world: World,
+  world: WriteWorld,
   server: Server,
   history: ReadonlyArray<Step>,
   wrong: Wrong,
@@ -36,25 +36,50 @@ export const makeMinimal = async (
     return true
   }
   if (await goesWrong(history)) {
-    for (let size = history.length - 1; size >= 1; size = Math.floor(size / 2)) {
-      for (let at = 0; at < shortest.length - 1;) {
-        const end = Math.min(at + size, shortest.length - 1)
-        if (!(await goesWrong([...shortest.slice(0, at), ...shortest.slice(end)]))) at = end
-      }
-    }
-    for (let at = shortest.length - 1; at >= 0; at--) {
-      for (let tried = [...smaller(shortest[at]!)]; tried.length > 0;) {
-        const step = tried.shift()!
-        if (await goesWrong(shortest.map((other, i) => (i === at ? step : other)))) tried = [...smaller(step)]
-      }
-    }
+    await withoutSome(shortest.slice(0, -1), (tried) => goesWrong([...tried, shortest.at(-1)!]))
+    await withSmaller(shortest, smaller, goesWrong)
   }
   const { kind, story } = found
   return { kind, story, seed, history: shortest.flatMap((step) => tell(server, step, "")) }
 }
 
+/** Leaves items out, as long as what is left goes wrong: more of them at first. Answers what is left. */
+export const withoutSome = async <A>(
+  items: ReadonlyArray<A>,
+  goesWrong: (tried: ReadonlyArray<A>) => Promise<boolean>
+): Promise<ReadonlyArray<A>> => {
+  let left = items
+  for (let size = items.length; size >= 1; size = Math.floor(size / 2)) {
+    for (let at = 0; at < left.length;) {
+      const tried = [...left.slice(0, at), ...left.slice(at + size)]
+      if (await goesWrong(tried)) left = tried
+      else at += size
+    }
+  }
+  return left
+}
+
+/** Puts smaller items in the place of some, as long as that goes wrong. Answers what there is then. */
+export const withSmaller = async <A>(
+  items: ReadonlyArray<A>,
+  smaller: (item: A) => ReadonlyArray<A>,
+  goesWrong: (tried: ReadonlyArray<A>) => Promise<boolean>
+): Promise<ReadonlyArray<A>> => {
+  let smallest = items
+  for (let at = items.length - 1; at >= 0; at--) {
+    for (let left = [...smaller(smallest[at]!)]; left.length > 0;) {
+      const item = left.shift()!
+      const tried = smallest.map((other, i) => (i === at ? item : other))
+      if (!(await goesWrong(tried))) continue
+      smallest = tried
+      left = [...smaller(item)]
+    }
+  }
+  return smallest
+}
+
 /** A step, line by line. */
-const tell = (server: Server, step: Step, indent: string): ReadonlyArray<string> => {
+export const tell = (server: Server, step: Step, indent: string): ReadonlyArray<string> => {
   if (step.does === "write") {
     const texts = step.statements.map((statement) => {
       const { form, build } = draw(statement)

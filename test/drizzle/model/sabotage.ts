@@ -6,7 +6,7 @@ import { find, tableIds } from "../../../src/drizzle/Model.ts"
 import { changedIds, tableName } from "../../../src/drizzle/modelTags.ts"
 import { getTableConfig } from "drizzle-orm/pg-core"
 import { columnsOf, type Data, keyOf, type Row, tableNames, tables } from "./copy.ts"
-import type { Kind } from "./World.ts"
+import type { Kind } from "./WriteWorld.ts"
 import { named } from "../../support/sabotages.ts"
 
 /** What a write was, and what it has changed. */

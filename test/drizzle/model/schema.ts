@@ -151,6 +151,11 @@ end $$;
 create trigger write_team instead of update on teams for each row execute function write_team();
 create rule note_too as on delete to notes do also update languages set name = name || '!' where id = old.id and length(name) < 12;
 
+create view french_films as select open_films.*, languages.name as language from open_films
+  join languages on languages.id = language_id where languages.id = 2;
+create function films_in(int) returns int language sql stable as
+  'select count(*)::int from films where language_id = $1';
+
 create function see_film(int) returns int language sql as
   'update films set views = views + 1 where id = $1 returning views';
 `

@@ -48,10 +48,10 @@ export const draw = (seed: number): Drawn => {
 
 // ------------------------------------------------------------------------------------------------------- the tables
 
-type Draw = (chance: Chance) => unknown
+export type Draw = (chance: Chance) => unknown
 
 /** A table that is written, and what is written into it. */
-interface Subject {
+export interface Subject {
   readonly name: string
   readonly table: any
   /** By property: what may be assigned. */
@@ -62,15 +62,15 @@ interface Subject {
   readonly unique?: string
 }
 
-const upTo =
+export const upTo =
   (limit: number): Draw =>
   (chance) =>
     1 + chance.below(limit)
-const oneOf =
+export const oneOf =
   (...these: ReadonlyArray<unknown>): Draw =>
   (chance) =>
     chance.of(these)
-const orNull =
+export const orNull =
   (draw: Draw): Draw =>
   (chance) =>
     chance.below(4) === 0 ? null : draw(chance)
@@ -233,7 +233,8 @@ const auditSubject = subject("audit", schema.audit, ["customerId"], {
   times: upTo(3)
 })
 
-const subjects: ReadonlyArray<Subject> = [
+/** All of them; more often, those of which more is to be seen. */
+export const subjects: ReadonlyArray<Subject> = [
   filmsSubject,
   filmsSubject,
   filmsSubject,

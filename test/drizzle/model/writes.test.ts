@@ -1,6 +1,6 @@
 /** A short run of the model check of writes, and whether it finds what it is there for. `npm run checker:writes` is longer. */
 import { assert, describe, inject, it } from "@effect/vitest"
-import { check, type Findings } from "./check.ts"
+import { check, type Findings } from "./checkWrites.ts"
 import { type Sabotage, sabotages } from "./sabotage.ts"
 import { inProcess, onServer, type Server } from "./servers.ts"
 

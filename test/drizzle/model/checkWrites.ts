@@ -11,10 +11,10 @@ import type { Server } from "./servers.ts"
 import type { Drawn } from "./statements.ts"
 import { drawSteps } from "./steps.ts"
 import { noTally, type Tally } from "./tally.ts"
-import { World, type WorldOptions } from "./World.ts"
+import { WriteWorld, type WriteWorldOptions } from "./WriteWorld.ts"
 
 /** What is checked. */
-export interface Options extends WorldOptions {
+export interface Options extends WriteWorldOptions {
   readonly server: Server
   /** How many statements at least. */
   readonly statements: number
@@ -41,7 +41,7 @@ export interface Findings {
 /** Runs a check, until it has done what it was asked for, or something goes wrong. */
 export const check = async (options: Options): Promise<Findings> => {
   const { server, statements, seed, round = 200, without = [], onProgress } = options
-  const world = new World(server, options)
+  const world = new WriteWorld(server, options)
   const tally = noTally()
   const failures: Array<Failure> = []
   const isLeftOut = ({ form, targets }: Drawn) =>

@@ -4,21 +4,20 @@
  * refused the same.
  */
 import { Cause, Effect, Exit, Layer, ManagedRuntime, References, Schema } from "effect"
-import type { PgTable } from "drizzle-orm/pg-core"
 import { rowsOf as answeredRows } from "../../../src/drizzle/Connection.ts"
-import { Db } from "../../../src/drizzle/index.ts"
 import { Cacheme, MemoryStore, Node } from "../../../src/index.ts"
 import * as Tag from "../../../src/Tag.ts"
 import type { Request } from "../../../src/Invalidation.ts"
 import { copied, type Data, type Row, rowsOf, type TableName, tableNames } from "./copy.ts"
 import { type Question, questions } from "./questions.ts"
+import { perform } from "./perform.ts"
 import { beginning } from "./schema.ts"
 import type { Sabotage } from "./sabotage.ts"
-import type { Server } from "./servers.ts"
+import { FilmDb, type Server } from "./servers.ts"
 import { type Drawn, draw } from "./statements.ts"
 import { sizeOf, type Step } from "./steps.ts"
 import { noTally, type Tally } from "./tally.ts"
-import { codeOf, doPlainly, GivenUp, givenUp, type Trace, written } from "./twin.ts"
+import { doPlainly, GivenUp, type Trace, written } from "./twin.ts"
 
 // -------------------------------------------------------------------------------------------------------- questions
 
@@ -70,7 +69,7 @@ export interface Wrong {
 }
 
 /** How a world is. */
-export interface WorldOptions {
+export interface WriteWorldOptions {
   /** More changed rows than these are told by table; default the library's. */
   readonly rowLimit?: number | undefined
   /** Tells less than the library does. */
@@ -89,12 +88,12 @@ export interface LiveOptions {
 const lookedUpEvery = 16
 
 /** A database with a cache, and its twin. */
-export class World {
+export class WriteWorld {
   readonly #server: Server
   readonly #sabotage: Sabotage | undefined
   /** What the library has told the cache in this step. */
   readonly #told: Array<Request> = []
-  readonly #runtime: ManagedRuntime.ManagedRuntime<Db | Cacheme, never>
+  readonly #runtime: ManagedRuntime.ManagedRuntime<FilmDb | Cacheme, never>
   #publish: Cacheme["Service"]["publish"] | undefined
   #known: Known | undefined
   #at = 0
@@ -104,7 +103,7 @@ export class World {
   #lookups = 0
   #tally: Tally = noTally()
 
-  constructor(server: Server, { rowLimit, sabotage }: WorldOptions) {
+  constructor(server: Server, { rowLimit, sabotage }: WriteWorldOptions) {
     this.#server = server
     this.#sabotage = sabotage
     const listening = Layer.effect(
@@ -230,54 +229,13 @@ export class World {
     )
   }
 
-  /** Takes a step; succeeds with the number of writes that are kept. */
-  #perform(step: Step, trace: Trace): Effect.Effect<number, GivenUp, Db | Cacheme> {
-    const end = (exit: Exit.Exit<unknown, unknown>): string => {
-      if (Exit.isSuccess(exit)) return ""
-      const error = Cause.squash(exit.cause)
-      const { reason } = error as { readonly reason?: { readonly _tag: string } }
-      const code = codeOf(error)
-      return /^[0-9A-Z]{5}$/.test(code) ? code : `${reason?._tag ?? ""} ${String(error)}`
-    }
-    if (step.does === "write") {
-      const drawn = step.statements.map(draw)
-      const tables: ReadonlyArray<PgTable> = drawn.flatMap(({ tables }) => tables ?? [])
-      const write: Effect.Effect<unknown, unknown, Db> =
-        drawn.length === 1
-          ? Db.mutate((db) => drawn[0]!.build(db), { tables })
-          : Db.mutate((db) => drawn.map(({ build }) => build(db)), { tables })
-      return Effect.flatMap(Effect.exit(write), (exit) => {
-        if (Exit.isFailure(exit)) return Effect.fail(givenUp(trace, end(exit)))
-        const answers = this.#sabotage?.answer?.(exit.value) ?? exit.value
-        trace.push(
-          drawn.length === 1
-            ? written(answers)
-            : (answers as ReadonlyArray<unknown>).map(written).join(" and ")
-        )
-        return Effect.succeed(1)
-      })
-    }
-    const body = Effect.gen({ self: this }, function* () {
-      let kept = 0
-      for (const part of step.parts) {
-        const exit = yield* Effect.exit(this.#perform(part.step, trace))
-        if (Exit.isSuccess(exit)) kept += exit.value
-        else if (!part.isCaught) return yield* exit
-        if (part.asks && this.#known !== undefined) yield* this.#askInside
-      }
-      if (step.fails) return yield* new GivenUp({ message: "it fails by itself" })
-      return kept
-    })
-    return Effect.catchCause(Db.transaction(body), (cause) => {
-      const error = Cause.squash(cause)
-      return Effect.fail(
-        error instanceof GivenUp ? error : new GivenUp({ message: end(Exit.failCause(cause)) })
-      )
-    })
+  #perform(step: Step, trace: Trace) {
+    const asks = this.#known === undefined ? Effect.void : this.#askInside
+    return perform(step, { trace, asks, answer: this.#sabotage?.answer })
   }
 
   /** Asks everything inside a transaction, unless that has been aborted. */
-  get #askInside(): Effect.Effect<void, never, Db | Cacheme> {
+  get #askInside(): Effect.Effect<void, never, FilmDb | Cacheme> {
     return Effect.gen({ self: this }, function* () {
       const seen = yield* Effect.exit(this.#copy)
       if (Exit.isFailure(seen)) return
@@ -289,7 +247,7 @@ export class World {
 
   get #copy() {
     return Effect.map(
-      Db.query((db) => db.execute(copied)),
+      FilmDb.query((db) => db.execute(copied)),
       (answer): Known["texts"] => {
         const [texts] = answeredRows(answer)
         if (texts === undefined) throw new Error(`the copy of all tables was answered by ${written(answer)}`)
@@ -358,7 +316,7 @@ export class World {
       return isCopied
         ? Effect.succeed(known.answers.get(name)!)
         : Effect.map(
-            Db.query((db) => question.ask(db)),
+            FilmDb.query((db) => question.ask(db)),
             (rows) => textFor(question, rows)
           )
     }).pipe(Cacheme.memoize(new Asked({ name })))

@@ -17,11 +17,11 @@
 import { SingleBar } from "cli-progress"
 import Table from "cli-table3"
 import { parseArgs } from "node:util"
-import { check, type Findings } from "./check.ts"
+import { check, type Findings } from "./checkWrites.ts"
 import type { Failure } from "./minimal.ts"
 import { sabotageOf, sabotages } from "./sabotage.ts"
 import type { Precision } from "./tally.ts"
-import { type Server, servers, start } from "./servers.ts"
+import { type Server, serversOf, start } from "./servers.ts"
 
 const { values } = parseArgs({
   options: {
@@ -42,15 +42,6 @@ const number = (option: string, text: string): number => {
   return found
 }
 
-const databasesOf = (text: string): ReadonlyArray<string> => {
-  if (text === "all") return servers
-  if (!servers.some((name) => name === text) && !/^postgres(ql)?:\/\//.test(text))
-    throw new Error(
-      `--database is ${text}: expected all, ${servers.join(", ")}, or a url that begins with postgres://`
-    )
-  return [text]
-}
-
 const main = async (): Promise<boolean> => {
   const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : number("seed", values.seed)
   const statements = number("statements", values.statements)
@@ -59,7 +50,7 @@ const main = async (): Promise<boolean> => {
   for (const name of names) sabotageOf(name)
   console.log(`seed ${seed}`)
   let isRight = true
-  for (const database of databasesOf(values.database)) {
+  for (const database of serversOf(values.database)) {
     const server = await start(database)
     try {
       if (sabotage === undefined) isRight = (await checkOn(server, statements, seed)) && isRight

@@ -1,0 +1,136 @@
+/**
+ * `npm run checker:reads`: checks by chance that what `Db` notes of a query is enough: random queries, memoized without a
+ * tag by hand, of which none may be stale after any write through `Db`.
+ *
+ * | option | default | is |
+ * |---|---|---|
+ * | `--steps` | `10000` | how many statements at least, on each database |
+ * | `--database` | `all` | `pglite`, `postgres15`, `postgres18`, `all`, or the url of a server, where two databases are made |
+ * | `--seed` | by chance | the same seed is the same statements and queries |
+ * | `--queries` | `60` | how many queries are cached at a time |
+ * | `--forms` | | draws only queries of these forms, separated by commas |
+ * | `--row-limit` | `1000` | more changed rows are told by table |
+ * | `--failures` | `1` | after how many failures it ends |
+ * | `--mutant` | | takes a rule out of the library, which must make it fail: a name, or `all`, one after the other |
+ * | `--mix` | `random` | `realistic`: a rental as programs have it, and how often its pages are looked up again |
+ *
+ * Ends with 1 when an answer was stale or anything else was wrong, or a mutant was not caught.
+ */
+import { SingleBar } from "cli-progress"
+import Table from "cli-table3"
+import { parseArgs } from "node:util"
+import { checkReads, type ReadFailure, type ReadFindings } from "./checkReads.ts"
+import { formNames } from "./queries.ts"
+import { type FormReads, sumOf } from "./readTally.ts"
+import { filmSchema } from "./relations.ts"
+import { type Server, serversOf, start } from "./servers.ts"
+
+const { values } = parseArgs({
+  options: {
+    steps: { type: "string", default: "10000" },
+    database: { type: "string", default: "all" },
+    seed: { type: "string" },
+    queries: { type: "string", default: "60" },
+    forms: { type: "string", default: "" },
+    "row-limit": { type: "string", default: "1000" },
+    failures: { type: "string", default: "1" },
+    mutant: { type: "string" },
+    mix: { type: "string", default: "random" }
+  }
+})
+
+const number = (option: string, text: string): number => {
+  const found = Number(text)
+  if (!Number.isInteger(found) || found < 0)
+    throw new Error(`--${option} is ${text}: expected a whole number`)
+  return found
+}
+
+const formsOf = (text: string): ReadonlyArray<string> => {
+  const forms = text === "" ? [] : text.split(",")
+  const wrong = forms.find((form) => !formNames.includes(form))
+  if (wrong !== undefined) throw new Error(`--forms has ${wrong}: expected some of ${formNames.join(", ")}`)
+  return forms
+}
+
+const main = async (): Promise<boolean> => {
+  const seed = values.seed === undefined ? Math.floor(Math.random() * 1_000_000) : number("seed", values.seed)
+  const options = {
+    seed,
+    steps: number("steps", values.steps),
+    queries: number("queries", values.queries),
+    forms: formsOf(values.forms),
+    rowLimit: number("row-limit", values["row-limit"]),
+    failures: number("failures", values.failures)
+  }
+  console.log(`seed ${seed}`)
+  let isRight = true
+  for (const database of serversOf(values.database)) {
+    const server = await start(database, filmSchema)
+    try {
+      isRight = (await checkOn(server, options)) && isRight
+    } finally {
+      await server.stop()
+    }
+  }
+  return isRight
+}
+
+type Options = Omit<Parameters<typeof checkReads>[0], "server" | "onProgress">
+
+const checkOn = async (server: Server, options: Options): Promise<boolean> => {
+  const bar = new SingleBar({
+    format: `${server.name} {bar} {value} of {total} statements, {duration_formatted}`,
+    noTTYOutput: false
+  })
+  bar.start(options.steps, 0)
+  const findings = await checkReads({ server, ...options, onProgress: (done) => bar.update(done) })
+  bar.stop()
+  tell(server.name, findings)
+  return findings.failures.length === 0
+}
+
+const tell = (name: string, { tally, seconds, failures }: ReadFindings): void => {
+  const { statements, steps, committed, reads, hits, compared, inside } = tally
+  console.log(
+    `\n${name}: ${statements} statements in ${steps} steps, of which ${committed} were committed; ` +
+      `${Math.round(statements / seconds)} a second`
+  )
+  console.log(
+    `  answers     ${reads} asked for, ${hits} from the cache, ${compared} of these looked up beside it, ` +
+      `${inside} inside a transaction; ${failures.length} wrong`
+  )
+  const table = new Table({
+    head: ["form", "queries", "answers changed", "invalidated", "× changed", "by table", "× changed", "of by table"]
+  })
+  const row = (form: string, { queries, changed, invalidated, byTable }: FormReads) =>
+    table.push([
+      form,
+      queries,
+      changed,
+      invalidated,
+      times(invalidated, changed),
+      byTable,
+      times(byTable, changed),
+      percent(invalidated, byTable)
+    ])
+  for (const form of formNames) if (tally.forms[form] !== undefined) row(form, tally.forms[form])
+  row("all", sumOf(tally))
+  console.log(table.toString())
+  for (const failure of failures) tellFailure(failure)
+}
+
+const times = (part: number, whole: number): string => (whole === 0 ? "" : (part / whole).toFixed(1))
+const percent = (part: number, whole: number): string =>
+  whole === 0 ? "" : `${Math.round((100 * part) / whole)} %`
+
+const tellFailure = ({ kind, story, history, seed }: ReadFailure): void => {
+  console.log(`\n${kind.toUpperCase()} (in the round with seed ${seed})`)
+  console.log(history.map((line) => `  ${line}`).join("\n"))
+  console.log(story)
+}
+
+// Its servers end with it.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1))
+
+process.exitCode = (await main()) ? 0 : 1
