@@ -134,8 +134,9 @@ export class ReadWorld {
 
   /** A query, with what is known of it. */
   tell(query: Query): string {
-    const { form, statement } = build(query, this.#server.db, this.#forms)
-    return `${textOf(this.#server.db, statement)}   -- ${form}`
+    const { form, statement, values } = build(query, this.#server.db, this.#forms)
+    const given = values === undefined ? "" : `, ${JSON.stringify(values)}`
+    return `${textOf(this.#server.db, statement)}   -- ${form}${given}`
   }
 
   /** The draws of a query. */
@@ -201,6 +202,7 @@ export class ReadWorld {
 
   /** Asks everything; what rests on a changed table is looked up beside the cache too. */
   #askAll(changed: ReadonlySet<TableName>, when: string, isInside: boolean) {
+    const isByRow = !this.#told.some(({ tags }) => tags.some((tag) => tag.endsWith(":?")))
     return Effect.gen({ self: this }, function* () {
       for (const entry of this.#entries) {
         const { built, right: before, reads } = entry
@@ -242,9 +244,11 @@ export class ReadWorld {
         if (isInside) continue
         if (!isNew) {
           const form = this.#tally!.forms[built.form]!
-          if (isTouched) form.byTable++
-          if (!isHit) form.invalidated++
-          if (right !== before) form.changed++
+          for (const precision of isByRow ? [form.all, form.byRow] : [form.all]) {
+            if (isTouched) precision.byTable++
+            if (!isHit) precision.invalidated++
+            if (right !== before) precision.changed++
+          }
         }
         entry.right = right
         if (!isHit) entry.askedAt = this.#at + (when === "after it" ? 1 : 0)

@@ -6,11 +6,13 @@
  * A check has rounds, each a history on the same rows and with an empty cache, so that one that goes wrong is short enough
  * to be made minimal: the history, and the query.
  */
+import { type Chance, makeChance } from "../../checker/chance.ts"
 import { tell, withoutSome, withSmaller } from "./minimal.ts"
 import type { Query } from "./queries.ts"
 import { noReadTally, type ReadTally } from "./readTally.ts"
 import { type ReadKind, ReadWorld, type WrongRead } from "./ReadWorld.ts"
 import type { Server } from "./servers.ts"
+import type { Drawn } from "./statements.ts"
 import { drawSteps, smaller, type Step } from "./steps.ts"
 
 /** What is checked. */
@@ -61,7 +63,11 @@ export const checkReads = async (options: ReadOptions): Promise<ReadFindings> =>
   let seconds = 0
   try {
     for (let i = 0; tally.statements < steps && failures.length < (options.failures ?? 1); i++) {
-      const history = drawSteps(seed + i, Math.min(round, steps - tally.statements))
+      const history = drawSteps(
+        seed + i,
+        Math.min(round, steps - tally.statements),
+        seldomByTable(makeChance(seed + i))
+      )
       const startedAt = performance.now()
       const wrong = await world.live(history, {
         tally,
@@ -78,6 +84,12 @@ export const checkReads = async (options: ReadOptions): Promise<ReadFindings> =>
   }
   return { tally, seconds, failures }
 }
+
+/** Leaves out most of the statements that nearly always tell whole tables: after these, every reader looks up again. */
+const seldomByTable =
+  ({ below }: Chance) =>
+  ({ form }: Drawn): boolean =>
+    /^raw|function|^with \(|^delete|primary key|join$/.test(form) && below(4) > 0
 
 /** A query, and what happens before it is asked and afterwards. */
 interface Story {

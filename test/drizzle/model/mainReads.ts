@@ -20,8 +20,9 @@ import { SingleBar } from "cli-progress"
 import Table from "cli-table3"
 import { parseArgs } from "node:util"
 import { checkReads, type ReadFailure, type ReadFindings } from "./checkReads.ts"
+import { mutantOf, mutants, seek } from "./mutants.ts"
 import { formNames } from "./queries.ts"
-import { type FormReads, sumOf } from "./readTally.ts"
+import { type FormReads, type ReadPrecision, sumOf } from "./readTally.ts"
 import { filmSchema } from "./relations.ts"
 import { type Server, serversOf, start } from "./servers.ts"
 
@@ -63,9 +64,13 @@ const main = async (): Promise<boolean> => {
     rowLimit: number("row-limit", values["row-limit"]),
     failures: number("failures", values.failures)
   }
+  const names = values.mutant === "all" ? mutants.map(({ name }) => name) : [values.mutant ?? ""].filter(Boolean)
+  for (const name of names) mutantOf(name)
   console.log(`seed ${seed}`)
   let isRight = true
   for (const database of serversOf(values.database)) {
+    for (const name of names) isRight = (await tellMutant(name, database, options)) && isRight
+    if (names.length > 0) continue
     const server = await start(database, filmSchema)
     try {
       isRight = (await checkOn(server, options)) && isRight
@@ -100,20 +105,21 @@ const tell = (name: string, { tally, seconds, failures }: ReadFindings): void =>
     `  answers     ${reads} asked for, ${hits} from the cache, ${compared} of these looked up beside it, ` +
       `${inside} inside a transaction; ${failures.length} wrong`
   )
+  const columns = ["changed", "invalidated", "by table", "× changed", "of by table"]
   const table = new Table({
-    head: ["form", "queries", "answers changed", "invalidated", "× changed", "by table", "× changed", "of by table"]
+    head: ["form", "queries", ...columns, ...columns.map((column) => `${column}, by row`)],
+    wordWrap: true,
+    colWidths: [24, 9, ...columns.flatMap(() => [13, 13])]
   })
-  const row = (form: string, { queries, changed, invalidated, byTable }: FormReads) =>
-    table.push([
-      form,
-      queries,
-      changed,
-      invalidated,
-      times(invalidated, changed),
-      byTable,
-      times(byTable, changed),
-      percent(invalidated, byTable)
-    ])
+  const cells = ({ changed, invalidated, byTable }: ReadPrecision) => [
+    changed,
+    invalidated,
+    byTable,
+    times(invalidated, changed),
+    percent(invalidated, byTable)
+  ]
+  const row = (form: string, { queries, all, byRow }: FormReads) =>
+    table.push([form, queries, ...cells(all), ...cells(byRow)])
   for (const form of formNames) if (tally.forms[form] !== undefined) row(form, tally.forms[form])
   row("all", sumOf(tally))
   console.log(table.toString())
@@ -128,6 +134,17 @@ const tellFailure = ({ kind, story, history, seed }: ReadFailure): void => {
   console.log(`\n${kind.toUpperCase()} (in the round with seed ${seed})`)
   console.log(history.map((line) => `  ${line}`).join("\n"))
   console.log(story)
+}
+
+/** Takes a rule out; true when that was caught. */
+const tellMutant = async (name: string, database: string, { steps, seed }: Options): Promise<boolean> => {
+  const { failure, statements } = await seek({ name, database, steps, seed, attempts: 300 })
+  const isCaught = failure?.kind === "stale answer"
+  console.log(
+    `${database}: ${isCaught ? "caught    " : "NOT CAUGHT"} after ${statements} statements: ${name}, ${mutantOf(name).is}`
+  )
+  if (failure !== undefined) tellFailure(failure)
+  return isCaught
 }
 
 // Its servers end with it.

@@ -943,7 +943,8 @@ const placeholders: Form = (chance, db) => {
     statement: select(db, selection(chance, db, [place]))
       .from(place.as)
       .where(eq(place.as[property], sql.placeholder("value"))),
-    values: { value }
+    // Drizzle does not map it as it would map a value.
+    values: { value: (place.table[property] as Column).mapToDriverValue(value) }
   }
 }
 

@@ -15,10 +15,17 @@ export interface ReadTally {
   readonly forms: Record<string, FormReads>
 }
 
-/** How the entries of one form fared, in the steps that committed something. */
+/** How the entries of one form fared. */
 export interface FormReads {
   /** Queries of this form that were drawn. */
   queries: number
+  readonly all: ReadPrecision
+  /** In the steps that could tell all that they changed by row. */
+  readonly byRow: ReadPrecision
+}
+
+/** How many entries were invalidated. */
+export interface ReadPrecision {
   /** Entries whose tables have really changed: what a cache by table would have invalidated. */
   byTable: number
   invalidated: number
@@ -39,12 +46,23 @@ export const noReadTally = (): ReadTally => ({
 })
 
 /** Nothing of a form, so far. */
-export const noFormReads = (): FormReads => ({ queries: 0, byTable: 0, invalidated: 0, changed: 0 })
+export const noFormReads = (): FormReads => ({ queries: 0, all: noPrecision(), byRow: noPrecision() })
+
+const noPrecision = (): ReadPrecision => ({ byTable: 0, invalidated: 0, changed: 0 })
 
 /** All forms together. */
 export const sumOf = ({ forms }: Pick<ReadTally, "forms">): FormReads => {
   const sum = noFormReads()
-  for (const form of Object.values(forms))
-    for (const key of Object.keys(sum) as ReadonlyArray<keyof FormReads>) sum[key] += form[key]
+  for (const { queries, all, byRow } of Object.values(forms)) {
+    sum.queries += queries
+    add(sum.all, all)
+    add(sum.byRow, byRow)
+  }
   return sum
+}
+
+const add = (sum: ReadPrecision, { byTable, invalidated, changed }: ReadPrecision): void => {
+  sum.byTable += byTable
+  sum.invalidated += invalidated
+  sum.changed += changed
 }

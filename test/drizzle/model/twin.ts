@@ -1,5 +1,5 @@
 /** What a step does by plain Drizzle, on the twin of the database: what `Db` must answer, keep and refuse just so. */
-import { sql } from "drizzle-orm"
+import { is, Placeholder, sql } from "drizzle-orm"
 import { Data } from "effect"
 import type { Statement } from "../../../src/drizzle/builders.ts"
 import type { AnyDatabase } from "../../../src/drizzle/Connection.ts"
@@ -109,4 +109,8 @@ export const textOf = (db: AnyDatabase, statement: Statement): string => {
 }
 
 const literal = (value: unknown): string =>
-  typeof value === "string" ? `'${value.replaceAll("'", "''")}'` : String(value)
+  typeof value === "string"
+    ? `'${value.replaceAll("'", "''")}'`
+    : is(value, Placeholder)
+      ? `:${value.name}`
+      : String(value)
