@@ -292,7 +292,10 @@ export class ReadWorld {
 
   #read({ query, built }: Entry) {
     return Effect.map(
-      FilmDb.query((db) => build(query, db as any, this.#forms).statement, { values: built.values }),
+      FilmDb.query((db) => build(query, db as any, this.#forms).statement, {
+        values: built.values,
+        reads: built.reads
+      }),
       (answer) => textOfAnswer(built, answer)
     )
   }
@@ -339,6 +342,7 @@ const behind: Readonly<Record<string, ReadonlyArray<TableName>>> = {
   open_films: ["films"],
   french_films: ["films", "languages"],
   films_in: ["films"],
+  views_of: ["films"],
   teams: ["staff", "stores"],
   payments_early: ["payments"],
   payments_late: ["payments"]

@@ -48,7 +48,7 @@ import type { AnyDatabase } from "../../../src/drizzle/Connection.ts"
 import type { Statement } from "../../../src/drizzle/builders.ts"
 import { type Chance, makeChance } from "../../checker/chance.ts"
 import { columnsOf, keyOf, orderOf } from "./copy.ts"
-import { rawQueries } from "./rawQueries.ts"
+import { callingQueries, rawQueries } from "./rawQueries.ts"
 import { isOne, related } from "./relations.ts"
 import * as schema from "./schema.ts"
 import { type Draw, oneOf, orNull, type Subject, subjects, upTo } from "./statements.ts"
@@ -65,6 +65,8 @@ export interface Built {
   readonly isOrdered: boolean
   /** Values for its placeholders. */
   readonly values?: Readonly<Record<string, unknown>> | undefined
+  /** Tables that are read beyond what it tells. */
+  readonly reads?: ReadonlyArray<PgTable> | undefined
   readonly draws: ReadonlyArray<number>
 }
 
@@ -75,8 +77,8 @@ export const build = (query: Query, db: AnyDatabase, only: ReadonlyArray<string>
   const chance = recorded(query, draws)
   const names = Object.keys(forms).filter((name) => only.length === 0 || only.includes(name))
   const form = chance.of(names)
-  const { statement, isOrdered = false, values } = forms[form]!(chance, db)
-  return { form, statement, isOrdered, values, draws }
+  const { statement, isOrdered = false, values, reads } = forms[form]!(chance, db)
+  return { form, statement, isOrdered, values, reads, draws }
 }
 
 const recorded = (query: Query, draws: Array<number>): Chance => {
@@ -572,6 +574,7 @@ interface Drawn {
   readonly statement: Statement<any>
   readonly isOrdered?: boolean
   readonly values?: Readonly<Record<string, unknown>>
+  readonly reads?: ReadonlyArray<PgTable>
 }
 
 type Form = (chance: Chance, db: AnyDatabase) => Drawn
@@ -969,6 +972,12 @@ const fromText: Form = (chance, db) => {
 /** What is written wholly by hand. */
 const raw: Form = (chance, db) => ({ statement: db.execute(chance.of(rawQueries)(chance)) as any })
 
+/** What functions read, which has to be said. */
+const calling: Form = (chance, db) => ({
+  statement: db.execute(chance.of(callingQueries)(chance)) as any,
+  reads: [schema.films]
+})
+
 // ------------------------------------------------------------------------------------------------ relational queries
 
 const relationalNames = Object.keys(related)
@@ -1133,6 +1142,7 @@ const forms: Readonly<Record<string, Form>> = {
   $count: counted,
   "text for a table": fromText,
   raw,
+  "raw with a function": calling,
   "view open_films": ofView("open_films"),
   "view teams": ofView("teams"),
   "a part of payments": ofView("payments_late"),

@@ -39,8 +39,6 @@ export const rawQueries: ReadonlyArray<(chance: Chance) => SQL> = [
   (chance) =>
     sql`select language_id, rating, count(*) from films where language_id = ${few(chance)}
       group by grouping sets ((language_id), (rating), ())`,
-  (chance) => sql`select films_in(${few(chance)})`,
-  (chance) => sql`select s.city, films_in(s.id) from stores s where s.id = ${few(chance)}`,
   (chance) => sql`select * from french_films where id = ${film(chance)}`,
   (chance) => sql`select * from open_films o join ${schema.teams} t on t.id = o.id where o.id = ${film(chance)}`,
   (chance) => sql`select title from films where id = ${film(chance)} or id = ${film(chance)} and rate > 1`,
@@ -83,4 +81,11 @@ export const rawQueries: ReadonlyArray<(chance: Chance) => SQL> = [
   (chance) => sql`select city from stores where visits > ${few(chance)}`,
   (chance) => sql`select 1 as one`,
   (chance) => sql`select * from generate_series(1, 2) g(id) left join notes n on n.id = g.id and n.film_id = ${film(chance)}`
+]
+
+/** Those that call functions which read films. */
+export const callingQueries: ReadonlyArray<(chance: Chance) => SQL> = [
+  (chance) => sql`select films_in(${few(chance)})`,
+  (chance) => sql`select views_of(${film(chance)})`,
+  (chance) => sql`select s.city, films_in(s.id) from stores s where s.id = ${few(chance)}`
 ]

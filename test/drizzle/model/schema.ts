@@ -155,6 +155,7 @@ create view french_films as select open_films.*, languages.name as language from
   join languages on languages.id = language_id where languages.id = 2;
 create function films_in(int) returns int language sql stable as
   'select count(*)::int from films where language_id = $1';
+create function views_of(int) returns int language sql stable as 'select views from films where id = $1';
 
 create function see_film(int) returns int language sql as
   'update films set views = views + 1 where id = $1 returning views';
