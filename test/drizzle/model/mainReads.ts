@@ -23,6 +23,7 @@ import { checkReads, type ReadFailure, type ReadFindings } from "./checkReads.ts
 import { mutantOf, mutants, seek } from "./mutants.ts"
 import { formNames } from "./queries.ts"
 import { type FormReads, type ReadPrecision, sumOf } from "./readTally.ts"
+import { type PageTally, runMix } from "./realisticMix.ts"
 import { filmSchema } from "./relations.ts"
 import { type Server, serversOf, start } from "./servers.ts"
 
@@ -66,6 +67,9 @@ const main = async (): Promise<boolean> => {
   }
   const names = values.mutant === "all" ? mutants.map(({ name }) => name) : [values.mutant ?? ""].filter(Boolean)
   for (const name of names) mutantOf(name)
+  const isRealistic = values.mix === "realistic"
+  if (!isRealistic && values.mix !== "random")
+    throw new Error(`--mix is ${values.mix}: expected random or realistic`)
   console.log(`seed ${seed}`)
   let isRight = true
   for (const database of serversOf(values.database)) {
@@ -73,7 +77,7 @@ const main = async (): Promise<boolean> => {
     if (names.length > 0) continue
     const server = await start(database, filmSchema)
     try {
-      isRight = (await checkOn(server, options)) && isRight
+      isRight = (await (isRealistic ? mixOn : checkOn)(server, options)) && isRight
     } finally {
       await server.stop()
     }
@@ -124,6 +128,43 @@ const tell = (name: string, { tally, seconds, failures }: ReadFindings): void =>
   row("all", sumOf(tally))
   console.log(table.toString())
   for (const failure of failures) tellFailure(failure)
+}
+
+const mixOn = async (server: Server, { steps, seed }: Options): Promise<boolean> => {
+  const { reads, writes, pages, compared, stale } = await runMix({ server, steps, seed })
+  const sum: PageTally = { reads: 0, changed: 0, lookedUp: 0, needless: 0, byTable: 0, needlessByTable: 0 }
+  for (const page of Object.values(pages))
+    for (const key of Object.keys(sum) as ReadonlyArray<keyof PageTally>) sum[key] += page[key]
+  console.log(
+    `\n${server.name}: ${reads} pages read and ${writes} writes; ${compared} answers from the cache looked up beside it, ` +
+      `${stale === undefined ? 0 : 1} stale`
+  )
+  console.log(
+    `  looked up again without need: ${sum.needless}, by table ${sum.needlessByTable}: ` +
+      `${times(sum.needlessByTable, sum.needless)} times as often`
+  )
+  console.log(
+    `  looked up again: ${sum.lookedUp}, for ${sum.changed} answers that had changed: ${times(sum.lookedUp, sum.changed)} times`
+  )
+  const table = new Table({
+    head: ["page", "read again", "changed", "looked up", "without need", "by table", "without need"]
+  })
+  const row = (name: string, page: PageTally) =>
+    table.push([
+      name,
+      page.reads,
+      page.changed,
+      page.lookedUp,
+      page.needless,
+      page.byTable,
+      page.needlessByTable
+    ])
+  for (const [name, page] of Object.entries(pages).toSorted(([, a], [, b]) => b.needless - a.needless))
+    row(name, page)
+  row("all", sum)
+  console.log(table.toString())
+  if (stale !== undefined) console.log(`\nSTALE ANSWER\n${stale}`)
+  return stale === undefined
 }
 
 const times = (part: number, whole: number): string => (whole === 0 ? "" : (part / whole).toFixed(1))
