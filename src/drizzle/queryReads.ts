@@ -877,14 +877,17 @@ class Analysis {
     if (columns.length === 0) return undefined
     const areAllShown = this.#showsAllRows(level, solution)
     const pins = new Map(solution.pins.get(source))
+    // Rows that were shown say nothing of those of their own table, nor of a table that they were joined to.
+    const before = level.sources.slice(0, level.sources.indexOf(source))
     let needsRow = false
     for (const { from, to } of solution.edges) {
       if (to.source !== source || pins.has(to.column)) continue
       const shown = shownIn(columns, from)
       if (shown === undefined) continue
       const isOnly = isOneRow(from.source, solution)
-      if (!areAllShown && !isOnly) continue
-      if (!areAllShown) needsRow = true
+      const isShownWithAll = areAllShown && before.includes(from.source)
+      if (!isShownWithAll && !isOnly) continue
+      if (!isShownWithAll) needsRow = true
       pins.set(to.column, [shown])
     }
     return regionIn(relation, pins, needsRow)

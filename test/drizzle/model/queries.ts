@@ -317,7 +317,12 @@ const pin = (chance: Chance, place: Named): SQL => {
   if (some.length === 2 && drawn.every(([, value]) => value !== null) && chance.below(6) === 5) {
     const row = sql.join(drawn.map(([property]) => sql`${place.as[property]}`), sql`, `)
     const list = () =>
-      sql.join(drawn.map(([property]) => sql.param(someValue(chance, place, property) ?? 1, place.as[property])), sql`, `)
+      sql.join(
+        drawn.map(([property, value]) =>
+          sql.param(someValue(chance, place, property) ?? value, place.as[property])
+        ),
+        sql`, `
+      )
     return chance.below(2) === 0 ? sql`(${row}) = (${list()})` : sql`(${row}) in ((${list()}), (${list()}))`
   }
   return and(
