@@ -97,16 +97,18 @@ export class ReadWorld {
       })
     )
     this.#runtime = ManagedRuntime.make(
-      server.layer(rowLimit).pipe(
-        Layer.provideMerge(
-          listening.pipe(
-            Layer.provide(Cacheme.layer()),
-            Layer.provide(MemoryStore.layer({ capacity: 1000 })),
-            Layer.orDie
-          )
-        ),
-        Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "Error"))
-      )
+      server
+        .layer(rowLimit)
+        .pipe(
+          Layer.provideMerge(
+            listening.pipe(
+              Layer.provide(Cacheme.layer()),
+              Layer.provide(MemoryStore.layer({ capacity: 1000 })),
+              Layer.orDie
+            )
+          ),
+          Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "Error"))
+        )
     )
   }
 

@@ -133,7 +133,9 @@ const makeMinimal = async (
     await withSmaller(shortest.after, smaller, (after) => goesWrong({ ...shortest, after }))
     const draws = world.drawsOf(shortest.query)
     // The first draw is the form.
-    const rest = await withoutEnd(draws.slice(1), (tried) => goesWrong({ ...shortest, query: [draws[0]!, ...tried] }))
+    const rest = await withoutEnd(draws.slice(1), (tried) =>
+      goesWrong({ ...shortest, query: [draws[0]!, ...tried] })
+    )
     await withSmaller(rest, lower, (tried) => goesWrong({ ...shortest, query: [draws[0]!, ...tried] }))
   }
   const { query, before, after } = shortest

@@ -4,16 +4,22 @@ import { once } from "node:events"
 import { registerHooks } from "node:module"
 import { type Mutant, type MutantNews, mutantOf, type MutantOrder } from "./mutants.ts"
 
-const load = ({ name, file, find, replace }: Mutant): void => {
-  const url = new URL(`../../../src/${file}`, import.meta.url)
-  const parts = readFileSync(url, "utf8").split(find)
-  if (parts.length !== 2)
-    throw new Error(`mutant "${name}": src/${file} has ${parts.length - 1} times, not once: ${find}`)
+const load = ({ name, changes }: Mutant): void => {
+  const sources = new Map<string, string>()
+  for (const { file, find, replace } of changes) {
+    const url = new URL(`../../../src/${file}`, import.meta.url)
+    const parts = (sources.get(url.href) ?? readFileSync(url, "utf8")).split(find)
+    if (parts.length !== 2)
+      throw new Error(`mutant "${name}": src/${file} has this ${parts.length - 1} times, not once: ${find}`)
+    sources.set(url.href, parts.join(replace))
+  }
   registerHooks({
-    load: (loaded, context, next) =>
-      loaded === url.href
-        ? { format: "module-typescript", source: parts.join(replace), shortCircuit: true }
-        : next(loaded, context)
+    load: (url, context, next) => {
+      const source = sources.get(url)
+      return source === undefined
+        ? next(url, context)
+        : { format: "module-typescript", source, shortCircuit: true }
+    }
   })
 }
 
@@ -28,8 +34,7 @@ try {
   const { failures, tally } = await checkReads({
     ...order,
     server,
-    forms: mutant.forms,
-    rowLimit: mutant.rowLimit
+    forms: mutant.forms
   })
   const news: MutantNews = { failure: failures[0], statements: tally.statements }
   await new Promise((sent) => process.send!(news, sent))

@@ -12,25 +12,393 @@ export interface Mutant {
   readonly name: string
   /** What is wrong. */
   readonly is: string
+  readonly changes: ReadonlyArray<Change>
+  /** The forms of queries among which it is caught soonest; default all. */
+  readonly forms?: ReadonlyArray<string>
+}
+
+/** A change of a file's text. */
+interface Change {
   /** The file in `src/`. */
   readonly file: string
   /** What is replaced in it, and by what. */
   readonly find: string
   readonly replace: string
-  /** The forms of queries among which it is caught soonest; default all. */
-  readonly forms?: ReadonlyArray<string>
-  /** More changed rows than these are told by table; default the library's. */
-  readonly rowLimit?: number
 }
+
+const reads = (find: string, replace: string): Change => ({ file: "drizzle/queryReads.ts", find, replace })
+const tags = (find: string, replace: string): Change => ({ file: "drizzle/readTags.ts", find, replace })
+const conditions = (find: string, replace: string): Change => ({
+  file: "drizzle/conditions.ts",
+  find,
+  replace
+})
+const written = (find: string, replace: string): Change => ({ file: "drizzle/changedRows.ts", find, replace })
+
+/** What is not looked into is not read whole either. */
+const noLastNet = reads("for (const statement of this.#statements) this.#lastNet(statement)", "")
+
+const outer = ["left join", "right join", "full join", "three joins", "three left joins", "anti join"]
+const withValues = ["with parents", "inner join", "left join", "three left joins", "find with", "find deep"]
 
 /** All of them. */
 export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "no unknown",
     is: "who reads rows does not rest on changes of rows that nobody can name",
-    file: "drizzle/modelTags.ts",
-    find: `rows: (rest) => tag(rest, [rest, unknown], [rest, all]),`,
-    replace: `rows: (rest) => tag(rest, [rest], [rest, all]),`
+    changes: [tags("for (const group of groups) ids.add(tableIds(name, group).unknown)", "")]
+  },
+  {
+    name: "no old rows",
+    is: "what a changed row was before is not told",
+    changes: [
+      written("[change.old, change.now]", "[change.old && change.now ? undefined : change.old, change.now]")
+    ]
+  },
+  {
+    name: "no new rows",
+    is: "what a changed row has become is not told",
+    changes: [
+      written("[change.old, change.now]", "[change.old, change.old && change.now ? undefined : change.now]")
+    ]
+  },
+  {
+    name: "first alternative",
+    is: "of an `or` only the first alternative is looked at",
+    changes: [
+      conditions("limited(args.flatMap(alternativesOf))", "limited(args.slice(0, 1).flatMap(alternativesOf))")
+    ]
+  },
+  {
+    name: "first alternatives",
+    is: "of too many alternatives the first are looked at",
+    changes: [
+      conditions(
+        "alternatives.length > mostAlternatives ? opaque : alternatives",
+        "alternatives.slice(0, mostAlternatives)"
+      ),
+      conditions(
+        "return both(left.length <= right.length ? left : right, opaque)",
+        "return left.flatMap((one) => right.map((other) => [...one, ...other])).slice(0, mostAlternatives)"
+      )
+    ],
+    forms: ["many alternatives"]
+  },
+  {
+    name: "not",
+    is: "a negation is taken for what it negates",
+    changes: [
+      conditions(
+        "? [[isTrue(argument.ColumnRef, false)]] : opaque",
+        "? [[isTrue(argument.ColumnRef, false)]] : alternativesOf(argument)"
+      )
+    ]
+  },
+  {
+    name: "first of a list",
+    is: "of a list of values only the first is looked at",
+    changes: [tags("return [...new Set(texts)]", "return [...new Set(texts)].slice(0, 1)")]
+  },
+  {
+    name: "first region",
+    is: "of the regions of a table only the first is told",
+    changes: [tags("for (const region of regions) {", "for (const region of regions.slice(0, 1)) {")]
+  },
+  {
+    name: "too many rows",
+    is: "of too many combinations of values the first are told",
+    changes: [tags(`return "too many of its rows are named"`, "return rows")],
+    forms: ["by list"]
+  },
+  {
+    name: "ON of both sides",
+    is: "the ON of an outer join leaves rows out of both sides",
+    changes: [reads(`type === "left" ? tree.right : type === "right" ? tree.left : tree`, "tree")],
+    forms: outer
+  },
+  {
+    name: "ON of a left join",
+    is: "the ON of a left join leaves rows out of the left side",
+    changes: [
+      reads(
+        `type === "left" ? tree.right : type === "right" ? tree.left : tree`,
+        `type === "left" ? tree.left : type === "right" ? tree.left : tree`
+      )
+    ],
+    forms: outer
+  },
+  {
+    name: "ON of a right join",
+    is: "the ON of a right join leaves rows out of the right side",
+    changes: [
+      reads(
+        `type === "left" ? tree.right : type === "right" ? tree.left : tree`,
+        `type === "left" ? tree.right : type === "right" ? tree.right : tree`
+      )
+    ],
+    forms: outer
+  },
+  {
+    name: "ON of a full join",
+    is: "the ON of a full join leaves rows out",
+    changes: [
+      reads(`|| tree.on?.length !== 1 || type === "full") continue`, "|| tree.on?.length !== 1) continue")
+    ],
+    forms: outer
+  },
+  {
+    name: "first alternative of ON",
+    is: "of an ON with alternatives the first is taken for all",
+    changes: [
+      reads(
+        `tree.on?.length !== 1 || type === "full"`,
+        `tree.on === undefined || tree.on.length === 0 || type === "full"`
+      )
+    ],
+    forms: ["left join", "inner join", "three joins"]
+  },
+  {
+    name: "values to both sides",
+    is: "an outer join carries values to the side that it keeps",
+    changes: [
+      reads("if (to.level !== level || !isFor(to.place.source)) continue", "if (to.level !== level) continue")
+    ],
+    forms: outer
+  },
+  {
+    name: "left join is inner",
+    is: "a left join is taken for an inner one where its left side is strict",
+    changes: [
+      reads(
+        `if (type === "left") return isRightStrict ?`,
+        `if (type === "left") return isRightStrict || isLeftStrict ?`
+      )
+    ],
+    forms: outer
+  },
+  {
+    name: "full join is inner",
+    is: "a full join is taken for an inner one where one side is strict",
+    changes: [
+      reads(`return isLeftStrict ? (isRightStrict ? "inner" : "left")`, `return isLeftStrict ? "inner"`)
+    ],
+    forms: ["full join"]
+  },
+  {
+    name: "ON is strict",
+    is: "the ON of an outer join makes the joins within the side that it keeps inner",
+    changes: [
+      reads(
+        `type === "full" ? new Set() : type === "left" ? strict : withOn`,
+        `type === "full" ? new Set() : withOn`
+      ),
+      reads(
+        `type === "full" ? new Set() : type === "right" ? strict : withOn`,
+        `type === "full" ? new Set() : withOn`
+      )
+    ],
+    forms: outer
+  },
+  {
+    name: "is null",
+    is: "a column of the nullable side of an outer join that is null is taken for one that was null",
+    changes: [reads("place !== undefined && !nullable.has(place.source)) put", "place !== undefined) put")],
+    forms: ["anti join", "left join", "three joins"]
+  },
+  {
+    name: "empty answer",
+    is: "an answer without a row is taken for one that shows all there is",
+    changes: [
+      tags(`if (needsRow && rows.length === 0) return "its rows are told by an answer that is empty"`, "")
+    ],
+    forms: ["with parents", "inner join", "three inner joins"]
+  },
+  {
+    name: "any shown row",
+    is: "values are taken from the rows that an answer shows, whichever these are",
+    changes: [reads("if (!isShownWithAll && !isOnly) continue", "")],
+    forms: withValues
+  },
+  {
+    name: "the first table by what is shown",
+    is: "values are taken for the table that is read first",
+    changes: [reads("areAllShown && before.includes(from.source)", "areAllShown")],
+    forms: ["with parents", "inner join"]
+  },
+  {
+    name: "any inner join",
+    is: "any inner join is taken for one along a foreign key",
+    changes: [reads(`(type === "inner" && this.#isAlongForeignKey(tree, sources))`, `type === "inner"`)],
+    forms: withValues
+  },
+  {
+    name: "any key",
+    is: "an inner join along a foreign key may have other conditions",
+    changes: [
+      reads(
+        "if (joined?.table === undefined || condition === undefined || others.length > 0) return false",
+        "if (joined?.table === undefined || condition === undefined) return false"
+      ),
+      reads(
+        "const pairs = condition.map((atom) => {",
+        `const pairs = condition.filter(({ _tag }) => _tag === "Same").map((atom) => {`
+      )
+    ],
+    forms: ["with parents", "inner join"]
+  },
+  {
+    name: "limit",
+    is: "an answer with a limit is taken for one that shows all there is",
+    changes: [
+      reads(
+        "if (trees.length !== 1 || select.limitCount !== undefined || select.limitOffset !== undefined)",
+        "if (trees.length !== 1)"
+      )
+    ],
+    forms: withValues
+  },
+  {
+    name: "conditions on what is joined",
+    is: "an answer is taken for one that shows all there is, though a condition on what is joined leaves rows out",
+    changes: [reads("others.some((other) => mentions(select.whereClause, other))", "false")],
+    forms: ["with parents", "left join", "inner join"]
+  },
+  {
+    name: "groups show rows",
+    is: "an answer in groups is taken for one that shows rows",
+    changes: [
+      reads(
+        "if (shownAt === undefined || isGrouped(select)) return []",
+        "if (shownAt === undefined) return []"
+      )
+    ],
+    forms: ["aggregate", "distinct"]
+  },
+  {
+    name: "null is one row",
+    is: "a unique column that is null is taken to have one row",
+    changes: [
+      reads(
+        `(value!._tag === "Constant" || (value!._tag === "Parameter" && !value!.isList))`,
+        "value !== undefined"
+      )
+    ],
+    forms: ["with parents", "inner join"]
+  },
+  {
+    name: "nullable is one row",
+    is: "a row of the nullable side of an outer join is taken to be there",
+    changes: [reads("!nullable.has(source) &&\n  (source.table", "(source.table")],
+    forms: ["three joins", "three left joins", "four joins"]
+  },
+  {
+    name: "first shown row",
+    is: "of the rows that an answer shows only the first is looked at",
+    changes: [
+      tags(`return yield* value.map((_, i) => [i])`, "return yield* value.slice(0, 1).map((_, i) => [i])")
+    ],
+    forms: withValues
+  },
+  {
+    name: "no subqueries",
+    is: "subqueries are not looked into, nor what is not looked into read whole",
+    changes: [
+      noLastNet,
+      reads("for (const query of elsewhere) this.#query(query, level, names, nothingWanted, undefined)", "")
+    ],
+    forms: ["subqueries", "any condition"]
+  },
+  {
+    name: "no last net",
+    is: "what is not looked into is not read whole",
+    changes: [noLastNet]
+  },
+  {
+    name: "first branch",
+    is: "of a set operator only the first branch is looked into, nor what is not looked into read whole",
+    changes: [noLastNet, reads("for (const side of [larg, rarg])", "for (const side of [larg])")],
+    forms: ["set operators"]
+  },
+  {
+    name: "no views",
+    is: "what a view shows is not looked into, nor read whole",
+    changes: [
+      noLastNet,
+      reads("if (view !== undefined) {", "if (view !== undefined) {\n      if (view !== null) return source")
+    ],
+    forms: ["view open_films", "view teams"]
+  },
+  {
+    name: "names of common tables",
+    is: "a common table is taken for the table whose name it has",
+    changes: [reads("schemaname === undefined ? known.get(relname) : undefined", "undefined")],
+    forms: ["with", "raw"]
+  },
+  {
+    name: "filters pass limits",
+    is: "what is asked of a query's answer is taken to hold of its rows before they are limited, grouped or made distinct",
+    changes: [
+      reads(
+        "if (limitCount !== undefined || limitOffset !== undefined || isDistinctOn) return false",
+        "return true"
+      )
+    ],
+    forms: ["derived", "with"]
+  },
+  {
+    name: "values of a nullable side",
+    is: "a column of the nullable side of an outer join is taken to have its values outside of the query, too",
+    changes: [
+      reads(
+        "nullable.has(place.source) ? undefined : pins.get(place.source)?.get(place.column)",
+        "pins.get(place.source)?.get(place.column)"
+      )
+    ]
+  },
+  {
+    name: "no groups",
+    is: "who reads volatile columns does not rest on their changes",
+    changes: [
+      reads(
+        "return [...(model?.volatile ?? [])].flatMap(([group, columns]) =>",
+        "return [...(model?.volatile ?? [])].slice(1).flatMap(([group, columns]) =>"
+      )
+    ],
+    forms: ["by key", "whole", "find flat"]
+  },
+  {
+    name: "no stars",
+    is: "a star is not taken to name volatile columns",
+    changes: [reads("this.#hasStar ||= !isHarmless", "void isHarmless")],
+    forms: ["raw", "text for a table"]
+  },
+  {
+    name: "no whole rows",
+    is: "a table's name in the place of a column is not taken to name volatile columns",
+    changes: [reads("[...this.#single].some((name) => this.#aliases.has(name))", "false")],
+    forms: ["raw"]
+  },
+  {
+    name: "added by any join",
+    is: "what a lateral query finds is taken to leave no row out, however it is joined",
+    changes: [
+      reads(
+        "others.length > 0 || source.outputs?.length !== 1 || !isAdded",
+        "others.length > 0 || source.outputs?.length !== 1"
+      )
+    ]
+  },
+  {
+    name: "no groups of what is said to be read",
+    is: "a table that is said to be read is taken to be read without its volatile columns",
+    changes: [
+      {
+        file: "drizzle/recording.ts",
+        find: "[undefined, ...(find(table)?.volatile.keys() ?? [])]",
+        replace: "[undefined]"
+      }
+    ],
+    forms: ["raw with a function"]
   }
 ]
 
@@ -61,7 +429,9 @@ export interface MutantNews {
 
 /** Runs the check with a mutant, in a process of its own, since a module is loaded once. */
 export const seek = async (order: MutantOrder): Promise<MutantNews> => {
-  const child = fork(new URL("mutantProcess.ts", import.meta.url), { execArgv: ["--disable-warning=ExperimentalWarning"] })
+  const child = fork(new URL("mutantProcess.ts", import.meta.url), {
+    execArgv: ["--disable-warning=ExperimentalWarning"]
+  })
   try {
     child.send(order)
     const [news] = (await Promise.race([once(child, "message"), gone(child)])) as [MutantNews]

@@ -245,15 +245,15 @@ let called = 0
 
 const named = (chance: Chance, place: Place, taken: Scope): Named => {
   const isTaken = taken.some(({ name }) => name === place.name)
-  const as =
-    isTaken || chance.below(4) === 3 ? alias(place.table as PgTable, `x${called++}`) : place.table
+  const as = isTaken || chance.below(4) === 3 ? alias(place.table as PgTable, `x${called++}`) : place.table
   return { ...place, as }
 }
 
 /** Always by another name than the real one. */
 const aliased = (place: Place): Named => ({ ...place, as: alias(place.table as PgTable, `x${called++}`) })
 
-const propertiesOf = ({ table }: Place): ReadonlyArray<string> => columnsOf(table).map(([property]) => property)
+const propertiesOf = ({ table }: Place): ReadonlyArray<string> =>
+  columnsOf(table).map(([property]) => property)
 
 const someValue = (chance: Chance, { values }: Place, property: string): unknown => {
   const value = values[property]!(chance)
@@ -315,7 +315,10 @@ const pin = (chance: Chance, place: Named): SQL => {
   const some = columns.length > 1 && chance.below(6) === 5 ? columns.slice(0, 1) : columns
   const drawn = some.map((property) => [property, place.values[property]!(chance)] as const)
   if (some.length === 2 && drawn.every(([, value]) => value !== null) && chance.below(6) === 5) {
-    const row = sql.join(drawn.map(([property]) => sql`${place.as[property]}`), sql`, `)
+    const row = sql.join(
+      drawn.map(([property]) => sql`${place.as[property]}`),
+      sql`, `
+    )
     const list = () =>
       sql.join(
         drawn.map(([property, value]) =>
@@ -590,11 +593,7 @@ const selected = (
   { scope, from, joins }: Source,
   where: SQL | undefined
 ): Drawn =>
-  ended(
-    chance,
-    joinedTo(select(db, selection(chance, db, scope)).from(from.as), joins).where(where),
-    scope
-  )
+  ended(chance, joinedTo(select(db, selection(chance, db, scope)).from(from.as), joins).where(where), scope)
 
 /** A select of one table, by one condition. */
 const single =
@@ -739,14 +738,18 @@ const counted: Form = (chance, db) => {
   if (chance.below(2) === 0) {
     const plain = placeNamed(place.name)
     const of = { ...plain, as: plain.table }
-    const where = chance.below(4) === 3 ? undefined : chance.below(3) === 0 ? loose(chance, of) : pin(chance, of)
+    const where =
+      chance.below(4) === 3 ? undefined : chance.below(3) === 0 ? loose(chance, of) : pin(chance, of)
     return { statement: db.$count(plain.table, where) as any }
   }
   const fitting = edgesOf(place.name).filter(([, to]) => to !== place.name)
   if (fitting.length === 0) return single((chance, _, place) => pin(chance, place))(chance, db)
   const [, to, on] = chance.of(fitting)
   const inner = { ...placeNamed(to), as: placeNamed(to).table }
-  const n = db.$count(inner.table, and(onEdge(inner, place, on), chance.below(3) === 0 ? pin(chance, inner) : undefined))
+  const n = db.$count(
+    inner.table,
+    and(onEdge(inner, place, on), chance.below(3) === 0 ? pin(chance, inner) : undefined)
+  )
   return ended(
     chance,
     db
@@ -838,7 +841,13 @@ const derived: Form = (chance, db) => {
     chance.below(5) === 4 && !isGrouped ? grouped.orderBy(...totalOrder([inner])).limit(2) : grouped
   const sub = limited.as("sub")
   const kind = chance.below(3)
-  if (kind === 0) return { statement: db.select().from(sub).where(eq(sub.own, 1 + chance.below(5))) as any }
+  if (kind === 0)
+    return {
+      statement: db
+        .select()
+        .from(sub)
+        .where(eq(sub.own, 1 + chance.below(5))) as any
+    }
   const fitting = edgesOf(inner.name).filter(([, , on]) => Object.keys(on)[0] === own)
   if (fitting.length === 0) return { statement: db.select().from(sub) as any }
   const [, to, on] = chance.of(fitting)
@@ -857,7 +866,9 @@ const withNamed: Form = (chance, db) => {
   const inner = aliased(somePlace(chance))
   const own = inner.keys[0]?.[0] ?? "customerId"
   const where = chance.below(3) < 2 ? pin(chance, inner) : loose(chance, inner)
-  const first: any = db.$with("first").as(db.select({ own: inner.as[own] }).from(inner.as).where(where) as any)
+  const first: any = db
+    .$with("first")
+    .as(db.select({ own: inner.as[own] }).from(inner.as).where(where) as any)
   const kind = chance.below(5)
   if (kind === 0) return { statement: db.with(first).select().from(first) as any }
   const fitting = edgesOf(inner.name).filter(([, , on]) => Object.keys(on)[0] === own)
@@ -869,7 +880,13 @@ const withNamed: Form = (chance, db) => {
     statement: chance.below(3) === 0 ? statement.where(pin(chance, outer)) : statement
   })
   if (kind === 1)
-    return end(db.with(first).select({ ...fields, own: first.own }).from(outer.as)[chance.of(joins)](first, eq(first.own, column)))
+    return end(
+      db
+        .with(first)
+        .select({ ...fields, own: first.own })
+        .from(outer.as)
+        [chance.of(joins)](first, eq(first.own, column))
+    )
   if (kind === 2)
     return {
       statement: db
@@ -880,16 +897,17 @@ const withNamed: Form = (chance, db) => {
           and(pin(chance, outer), inArray(column, db.select({ own: first.own }).from(first) as any))
         ) as any
     }
-  const second: any = db
-    .$with("second")
-    .as(
-      kind === 3
-        ? (db
-            .select({ own: first.own, n: sql`count(*)::int`.as("n") })
-            .from(first)
-            .groupBy(first.own) as any)
-        : (db.with(first).select({ own: first.own, n: sql`1`.as("n") }).from(first) as any)
-    )
+  const second: any = db.$with("second").as(
+    kind === 3
+      ? (db
+          .select({ own: first.own, n: sql`count(*)::int`.as("n") })
+          .from(first)
+          .groupBy(first.own) as any)
+      : (db
+          .with(first)
+          .select({ own: first.own, n: sql`1`.as("n") })
+          .from(first) as any)
+  )
   const base = kind === 3 ? db.with(first, second) : db.with(second)
   return end(
     base
@@ -928,8 +946,23 @@ const lateral: Form = (chance, db) => {
   return { statement: chance.below(4) === 3 ? joined : joined.where(pin(chance, from)) }
 }
 
-/** Lists of keys, some of them long. */
+const upToSome = (size: number): ReadonlyArray<number> => Array.from({ length: size }, (_, i) => i + 1)
+
+/** Lists of keys, some of them long; some so long that not every combination can be told. */
 const byList: Form = (chance, db) => {
+  if (chance.below(12) === 11) {
+    const [name, a, b] = chance.of([
+      ["film_actor", "filmId", "actorId"],
+      ["archive.reviews", "filmId", "customerId"],
+      ["payments", "id", "month"]
+    ] as const)
+    const place = named(chance, placeNamed(name), [])
+    const where = and(
+      inArray(place.as[a], [...upToSome(chance.below(2) * 70 + 3)]),
+      inArray(place.as[b], [...upToSome(75)])
+    )
+    return selected(chance, db, { scope: [place], from: place, joins: [] }, where)
+  }
   const place = named(chance, somePlace(chance), [])
   const property = place.keys[0]?.[0] ?? "customerId"
   const column: Column = place.as[property]
@@ -1085,7 +1118,11 @@ const nestedWhere = (chance: Chance, name: string, config: any): void => {
           ? whereOf(chance, place, pin)
           : kind === 3
             ? // Drizzle 0.45 does not put it in parentheses.
-              whereOf(chance, place, (chance, named) => sql`${loose(chance, named)} or ${loose(chance, named)}`)
+              whereOf(
+                chance,
+                place,
+                (chance, named) => sql`${loose(chance, named)} or ${loose(chance, named)}`
+              )
             : whereOf(chance, place, loose)
     }
     nestedWhere(chance, to, nested)
@@ -1108,6 +1145,17 @@ const forms: Readonly<Record<string, Form>> = {
   "by list": byList,
   "or of keys": single((chance, _, place) => or(pin(chance, place), pin(chance, place))),
   "or of a key and more": single((chance, _, place) => or(pin(chance, place), loose(chance, place))),
+  "many alternatives": single((chance, _, place) =>
+    and(
+      ...Array.from({ length: 2 + chance.below(2) }, () =>
+        or(
+          ...Array.from({ length: 3 + chance.below(3) }, () =>
+            (chance.below(4) === 0 ? loose : pin)(chance, place)
+          )
+        )
+      )
+    )
+  ),
   "or without parentheses": single((chance, _, place) =>
     and(sql`${loose(chance, place)} or ${loose(chance, place)}`, pin(chance, place))
   ),

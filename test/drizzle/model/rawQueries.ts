@@ -40,7 +40,8 @@ export const rawQueries: ReadonlyArray<(chance: Chance) => SQL> = [
     sql`select language_id, rating, count(*) from films where language_id = ${few(chance)}
       group by grouping sets ((language_id), (rating), ())`,
   (chance) => sql`select * from french_films where id = ${film(chance)}`,
-  (chance) => sql`select * from open_films o join ${schema.teams} t on t.id = o.id where o.id = ${film(chance)}`,
+  (chance) =>
+    sql`select * from open_films o join ${schema.teams} t on t.id = o.id where o.id = ${film(chance)}`,
   (chance) => sql`select title from films where id = ${film(chance)} or id = ${film(chance)} and rate > 1`,
   (chance) => sql`select title from films where not (id <> ${film(chance)})`,
   (chance) => sql`select title from films where id = ${few(chance)} + 1`,
@@ -49,14 +50,16 @@ export const rawQueries: ReadonlyArray<(chance: Chance) => SQL> = [
   (chance) => sql`select title from films where (id = ${film(chance)}) is not true`,
   (chance) => sql`select title from films where (id = ${film(chance)}) = true`,
   (chance) => sql`select title from films where case when rate > 1 then id = ${film(chance)} else true end`,
-  (chance) => sql`select title from films where id = (select max(film_id) from inventory where store_id = ${few(chance)})`,
+  (chance) =>
+    sql`select title from films where id = (select max(film_id) from inventory where store_id = ${few(chance)})`,
   (chance) =>
     sql`select title from films where id = any(select film_id from film_actor where actor_id = ${few(chance)})`,
   (chance) =>
     sql`select title from films where (id, language_id) in (select film_id, category_id from film_category
       where category_id = ${few(chance)})`,
   (chance) => sql`select title from films where code = ${"A"} and id = ${film(chance)}`,
-  (chance) => sql`select title from films where rating = 'PG' union all select name from languages where id = ${few(chance)}`,
+  (chance) =>
+    sql`select title from films where rating = 'PG' union all select name from languages where id = ${few(chance)}`,
   (chance) =>
     sql`select c.email, x.n from customers c cross join lateral (select count(*) as n from rentals r
       where r.customer_id = c.id) x where c.id = ${customer(chance)}`,
@@ -80,7 +83,8 @@ export const rawQueries: ReadonlyArray<(chance: Chance) => SQL> = [
     sql`select count(*) filter (where returned) as returned, count(*) as n from rentals where customer_id = ${customer(chance)}`,
   (chance) => sql`select city from stores where visits > ${few(chance)}`,
   (chance) => sql`select 1 as one`,
-  (chance) => sql`select * from generate_series(1, 2) g(id) left join notes n on n.id = g.id and n.film_id = ${film(chance)}`
+  (chance) =>
+    sql`select * from generate_series(1, 2) g(id) left join notes n on n.id = g.id and n.film_id = ${film(chance)}`
 ]
 
 /** Those that call functions which read films. */

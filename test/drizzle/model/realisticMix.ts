@@ -21,7 +21,15 @@ const { payments, rentals, reviews, staff, stores } = schema
 
 // ---------------------------------------------------------------------------------------------------------- the rows
 
-const sizes = { films: 400, actors: 150, categories: 16, stores: 4, customers: 300, copies: 250, rentals: 1500 }
+const sizes = {
+  films: 400,
+  actors: 150,
+  categories: 16,
+  stores: 4,
+  customers: 300,
+  copies: 250,
+  rentals: 1500
+}
 
 /** The rows at the beginning; the triggers go that make one write a write of rows elsewhere. */
 const beginning = `
@@ -92,7 +100,11 @@ const pages: Readonly<Record<string, Page>> = {
         where: eq(films.id, id),
         with: {
           language: true,
-          cast: { columns: { role: true, actorId: true }, with: { actor: true }, orderBy: [asc(filmActor.actorId)] }
+          cast: {
+            columns: { role: true, actorId: true },
+            with: { actor: true },
+            orderBy: [asc(filmActor.actorId)]
+          }
         }
       })
   },
@@ -132,7 +144,11 @@ const pages: Readonly<Record<string, Page>> = {
       db.query.customers.findFirst({
         where: eq(customers.id, id),
         with: {
-          rentals: { orderBy: [desc(rentals.id)], limit: 20, with: { of: { with: { film: { columns: { title: true } } } } } }
+          rentals: {
+            orderBy: [desc(rentals.id)],
+            limit: 20,
+            with: { of: { with: { film: { columns: { title: true } } } } }
+          }
         }
       })
   },
@@ -149,7 +165,11 @@ const pages: Readonly<Record<string, Page>> = {
   "a customer by email": {
     share: 4,
     key: aCustomer,
-    read: (db, id) => db.select().from(customers).where(eq(customers.email, `customer${id}@example.com`))
+    read: (db, id) =>
+      db
+        .select()
+        .from(customers)
+        .where(eq(customers.email, `customer${id}@example.com`))
   },
   "films of a category": {
     share: 7,
@@ -210,7 +230,12 @@ const pages: Readonly<Record<string, Page>> = {
       db
         .select({ id: films.id, title: films.title, rating: films.rating })
         .from(films)
-        .where(inArray(films.id, Array.from({ length: 10 }, (_, i) => 1 + ((id * 17 + i * 29) % sizes.films))))
+        .where(
+          inArray(
+            films.id,
+            Array.from({ length: 10 }, (_, i) => 1 + ((id * 17 + i * 29) % sizes.films))
+          )
+        )
         .orderBy(asc(films.id))
   },
   "what a customer has paid": {
@@ -274,7 +299,10 @@ const pages: Readonly<Record<string, Page>> = {
 interface Write {
   /** How often of a hundred. */
   readonly share: number
-  readonly write: (chance: Chance, state: State) => (db: any) => Statement<any> | ReadonlyArray<Statement<any>>
+  readonly write: (
+    chance: Chance,
+    state: State
+  ) => (db: any) => Statement<any> | ReadonlyArray<Statement<any>>
 }
 
 const copyOf = (chance: Chance, { copies }: State) => ({
@@ -297,7 +325,12 @@ const writes: Readonly<Record<string, Write>> = {
   "a rental": {
     share: 20,
     write: (chance, state) => {
-      const row = { id: ++state.rentals, ...copyOf(chance, state), customerId: aCustomer(chance, state), staffId: 1 }
+      const row = {
+        id: ++state.rentals,
+        ...copyOf(chance, state),
+        customerId: aCustomer(chance, state),
+        staffId: 1
+      }
       return (db) => db.insert(rentals).values(row)
     }
   },
@@ -372,7 +405,9 @@ const writes: Readonly<Record<string, Write>> = {
       const cast = [...new Set(Array.from({ length: 5 }, () => 1 + chance.below(sizes.actors)))]
       const categoryId = 1 + chance.below(sizes.categories)
       return (db) => [
-        db.insert(films).values({ id, title: `${letter} film ${id}`, languageId: 1 + (id % 6), code: `F${id}` }),
+        db
+          .insert(films)
+          .values({ id, title: `${letter} film ${id}`, languageId: 1 + (id % 6), code: `F${id}` }),
         db.insert(filmActor).values(cast.map((actorId) => ({ filmId: id, actorId }))),
         db.insert(filmCategory).values({ filmId: id, categoryId })
       ]
@@ -381,7 +416,11 @@ const writes: Readonly<Record<string, Write>> = {
   "a copy for a store": {
     share: 1,
     write: (chance, state) => {
-      const row = { storeId: 1, copy: 1000 + state.films * 100 + chance.below(10_000), filmId: aFilm(chance, state) }
+      const row = {
+        storeId: 1,
+        copy: 1000 + state.films * 100 + chance.below(10_000),
+        filmId: aFilm(chance, state)
+      }
       return (db) => db.insert(inventory).values(row).onConflictDoNothing()
     }
   }
@@ -491,7 +530,9 @@ export const runMix = async ({ server, steps, seed, onProgress }: MixOptions): P
     if (isWritten && !isChanged) tally.needlessByTable++
     if (isLookedUp || !isWritten) return
     compared++
-    const right = yield* Effect.promise(async () => JSON.stringify(await page.read(server.db, key)) ?? "nothing")
+    const right = yield* Effect.promise(
+      async () => JSON.stringify(await page.read(server.db, key)) ?? "nothing"
+    )
     if (right !== text) stale = `${name} ${key}, ${sent}\nwas answered  ${text}\nbut it is     ${right}`
   })
 

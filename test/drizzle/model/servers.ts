@@ -80,7 +80,8 @@ export const onServer = async (
   const drizzled = urls.map(connect) as [postgres.Sql, postgres.Sql]
   return {
     name: `Postgres ${Math.floor(version / 10_000)}`,
-    layer: (rowLimit) => Layer.orDie(FilmDb.layerPostgres({ url: urls[0]!, maxConnections: 2, rowLimit, schema })),
+    layer: (rowLimit) =>
+      Layer.orDie(FilmDb.layerPostgres({ url: urls[0]!, maxConnections: 2, rowLimit, schema })),
     db: drizzlePostgres({ client: drizzled[0], schema }),
     run: (text) => client.unsafe(text),
     twin: { db: drizzlePostgres({ client: drizzled[1] }), run: (text) => twin.unsafe(text) },
