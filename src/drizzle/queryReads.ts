@@ -73,7 +73,9 @@ export interface ForeignKey {
 
 /** What a function of this name may be. */
 export type FunctionNature =
-  /** It does nothing but compute. */
+  /** It does nothing but compute one value. */
+  | "scalar"
+  /** It does nothing but compute; it may answer any number of rows. */
   | "pure"
   /** Its answer depends on the time, on chance, or on the session. */
   | "volatile"
@@ -315,12 +317,15 @@ class Analysis {
           break
         case "RangeVar":
           if (part.alias === undefined) this.#aliases.add(part.relname)
+          this.#renamed(part.alias?.colnames)
           break
         case "RangeSubselect":
           allow(selectOf(part.subquery))
+          this.#renamed(part.alias?.colnames)
           break
         case "CommonTableExpr":
           allow(selectOf(part.ctequery))
+          this.#renamed(part.aliascolnames)
           break
         case "SubLink":
           if (part.subLinkType === "EXISTS_SUBLINK") allow(selectOf(part.subselect))
@@ -339,6 +344,7 @@ class Analysis {
           break
         case "JoinExpr":
           if (part.isNatural === true) this.#hasStar = true
+          this.#renamed(part.alias?.colnames)
           for (const name of namesOf(part.usingClause)) if (name !== undefined) this.#columnNames.add(name)
           break
         case "A_Const":
@@ -348,6 +354,11 @@ class Analysis {
       }
       return true
     })
+  }
+
+  /** Where columns are given other names, any may be meant by one of these. */
+  #renamed(names: ReadonlyArray<Node> | undefined): void {
+    if (names !== undefined && names.length > 0) this.#hasStar = true
   }
 
   #column(column: ColumnRef, isHarmless: boolean): void {
@@ -477,7 +488,9 @@ class Analysis {
     const wanted = new Map(
       (source.outputs ?? []).flatMap(({ name, isFilterable, values }) => {
         const pinned = isFilterable ? solution.pins.get(source)?.get(name) : undefined
-        return pinned === undefined || pinned === values ? [] : [[name, pinned] as const]
+        // A column that is null outside may be the null of a row that an outer join has not found.
+        const isNull = pinned?.some(({ _tag }) => _tag === "Null") === true
+        return pinned === undefined || pinned === values || isNull ? [] : [[name, pinned] as const]
       })
     )
     if (!nested.isLateral) {
@@ -950,7 +963,7 @@ class Analysis {
   /** The columns that the answer of the statement shows of each row of a level. */
   #shownColumns(level: Level, shownAt: ShownAt | undefined): ReadonlyArray<ShownColumn> {
     const { select } = level
-    if (shownAt === undefined || isGrouped(select)) return []
+    if (shownAt === undefined || isGrouped(select) || !this.#hasOneOfEachRow(select)) return []
     const { path, values } = shownAt.isRoot ? targetsOf(select, shownAt.path) : listedIn(select, shownAt.path)
     return values.flatMap((value, i) => {
       const place = "ColumnRef" in value ? this.#ownPlace(level, value.ColumnRef) : undefined
@@ -982,6 +995,18 @@ class Analysis {
     return ones && { path: shown.shown.path, ones }
   }
 
+  /** True when what is selected is one value of each row: a function that answers a set makes none of a row if it is empty. */
+  #hasOneOfEachRow({ targetList }: SelectStmt): boolean {
+    let isScalar = true
+    walk(targetList, (kind, part) => {
+      if (kind !== "FuncCall") return kind !== "SubLink"
+      const { schema, name } = functionName(part)
+      isScalar &&= this.#facts.function(schema, name) === "scalar"
+      return isScalar
+    })
+    return isScalar
+  }
+
   /** True when each row that is not shown is of no consequence for what is selected of it. */
   #showsEachRow(select: SelectStmt): boolean {
     const isOrderedByColumns = (select.sortClause ?? []).every((node) => {
@@ -989,7 +1014,8 @@ class Analysis {
       return by !== undefined && "ColumnRef" in by && (columnPath(by.ColumnRef)?.length ?? 0) > 1
     })
     const isLimited = select.limitCount !== undefined || select.limitOffset !== undefined
-    return !isGrouped(select) && (!isLimited || isOrderedByColumns)
+    // What a window function tells of a row depends on others.
+    return !isGrouped(select) && (!isLimited || (isOrderedByColumns && !hasWindow(select)))
   }
 }
 
@@ -1192,21 +1218,25 @@ const isGrouped = ({ groupClause, havingClause, distinctClause, larg }: SelectSt
   distinctClause !== undefined ||
   larg !== undefined
 
+const hasWindow = ({ targetList, sortClause }: SelectStmt): boolean => {
+  let isFound = false
+  walk([targetList, sortClause], (kind, part) => {
+    isFound ||= kind === "FuncCall" && part.over !== undefined
+    return true
+  })
+  return isFound
+}
+
 /** True when rows with other values in a column may be left out before a query does anything else. */
 const isFilterable = (
   { select }: Level,
   place: Place,
   placeOf: (column: ColumnRef) => Place | undefined
 ): boolean => {
-  const { limitCount, limitOffset, distinctClause, groupClause, targetList, sortClause } = select
+  const { limitCount, limitOffset, distinctClause, groupClause } = select
   const isDistinctOn = (distinctClause ?? []).some((node) => Object.keys(node).length > 0)
   if (limitCount !== undefined || limitOffset !== undefined || isDistinctOn) return false
-  let hasWindow = false
-  walk([targetList, sortClause], (kind, part) => {
-    hasWindow ||= kind === "FuncCall" && part.over !== undefined
-    return true
-  })
-  if (hasWindow) return false
+  if (hasWindow(select)) return false
   if (groupClause === undefined) return true
   const grouped = groupClause.map((node) => ("ColumnRef" in node ? placeOf(node.ColumnRef) : undefined))
   return (

@@ -101,7 +101,7 @@ export const natureOf = (
   known: (name: string) => ReadonlyArray<FunctionInfo> | undefined
 ): FunctionNature | undefined => {
   const isBuiltIn = schema === undefined || schema === "pg_catalog"
-  if (isBuiltIn && common.has(name)) return "pure"
+  if (isBuiltIn && common.has(name)) return "scalar"
   const found = known(name)?.filter((one) => schema === undefined || one.schema === schema)
   if (found === undefined) return undefined
   const own = found.filter(({ schema }) => schema !== "pg_catalog")
@@ -112,7 +112,7 @@ export const natureOf = (
   return momentary.has(name) || found.some(({ volatility }) => volatility === "v") ? "volatile" : "pure"
 }
 
-/** Functions of the server's that do nothing but compute, and are called so often that it need not be asked. */
+/** Functions of the server's that do nothing but compute one value, and are called so often that it need not be asked. */
 const common: ReadonlySet<string> = new Set(
   `abs array_agg array_to_json array_length array_position avg bool_and bool_or btrim cardinality ceil ceiling char_length
    concat concat_ws count date_part date_trunc dense_rank every extract first_value floor format greatest initcap

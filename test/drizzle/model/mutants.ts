@@ -5,6 +5,7 @@
  */
 import { fork } from "node:child_process"
 import { once } from "node:events"
+import { readFileSync } from "node:fs"
 import type { ReadFailure } from "./checkReads.ts"
 
 /** One rule taken out. */
@@ -38,7 +39,15 @@ const written = (find: string, replace: string): Change => ({ file: "drizzle/cha
 /** What is not looked into is not read whole either. */
 const noLastNet = reads("for (const statement of this.#statements) this.#lastNet(statement)", "")
 
-const outer = ["left join", "right join", "full join", "three joins", "three left joins", "anti join"]
+const outer = [
+  "conditions in ON",
+  "left join",
+  "right join",
+  "full join",
+  "three joins",
+  "three left joins",
+  "anti join"
+]
 const withValues = ["with parents", "inner join", "left join", "three left joins", "find with", "find deep"]
 
 /** All of them. */
@@ -155,7 +164,7 @@ export const mutants: ReadonlyArray<Mutant> = [
         `tree.on === undefined || tree.on.length === 0 || type === "full"`
       )
     ],
-    forms: ["left join", "inner join", "three joins"]
+    forms: ["conditions in ON"]
   },
   {
     name: "values to both sides",
@@ -182,7 +191,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     changes: [
       reads(`return isLeftStrict ? (isRightStrict ? "inner" : "left")`, `return isLeftStrict ? "inner"`)
     ],
-    forms: ["full join"]
+    forms: ["conditions in ON", "full join"]
   },
   {
     name: "ON is strict",
@@ -268,7 +277,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     is: "an answer in groups is taken for one that shows rows",
     changes: [
       reads(
-        "if (shownAt === undefined || isGrouped(select)) return []",
+        "if (shownAt === undefined || isGrouped(select) || !this.#hasOneOfEachRow(select)) return []",
         "if (shownAt === undefined) return []"
       )
     ],
@@ -389,6 +398,30 @@ export const mutants: ReadonlyArray<Mutant> = [
     ]
   },
   {
+    name: "sets show rows",
+    is: "a function that answers a set is taken to show each row",
+    changes: [reads("|| !this.#hasOneOfEachRow(select)) return []", ") return []")],
+    forms: ["sets and windows"]
+  },
+  {
+    name: "windows of limited rows",
+    is: "what a window function tells of a row is taken not to depend on others",
+    changes: [reads("(isOrderedByColumns && !hasWindow(select))", "isOrderedByColumns")],
+    forms: ["sets and windows"]
+  },
+  {
+    name: "null outside",
+    is: "a column that is null outside of a query is taken to be null in its rows",
+    changes: [reads("pinned === values || isNull ?", "pinned === values ?")],
+    forms: ["derived", "raw"]
+  },
+  {
+    name: "other names",
+    is: "volatile columns are looked for by their own names where they are given others",
+    changes: [reads("if (names !== undefined && names.length > 0) this.#hasStar = true", "void names")],
+    forms: ["raw"]
+  },
+  {
     name: "no groups of what is said to be read",
     is: "a table that is said to be read is taken to be read without its volatile columns",
     changes: [
@@ -408,6 +441,19 @@ export const mutantOf = (name: string): Mutant => {
   if (found === undefined)
     throw new Error(`--mutant is ${name}: expected all, ${mutants.map(({ name }) => name).join(", ")}`)
   return found
+}
+
+/** The texts of the files that a mutant changes, by their addresses. Throws if what it changes is not there just once. */
+export const sourcesOf = ({ name, changes }: Mutant): ReadonlyMap<string, string> => {
+  const sources = new Map<string, string>()
+  for (const { file, find, replace } of changes) {
+    const url = new URL(`../../../src/${file}`, import.meta.url)
+    const parts = (sources.get(url.href) ?? readFileSync(url, "utf8")).split(find)
+    if (parts.length !== 2)
+      throw new Error(`mutant "${name}": src/${file} has this ${parts.length - 1} times, not once: ${find}`)
+    sources.set(url.href, parts.join(replace))
+  }
+  return sources
 }
 
 /** How a mutant is sought. */

@@ -620,6 +620,45 @@ const joinedBy =
     return selected(chance, db, made, where)
   }
 
+/** Joins whose own condition says more than how rows belong together, and of which little is asked outside. */
+const byOn: Form = (chance, db) => {
+  const from = named(chance, somePlace(chance), [])
+  const scope = [from]
+  const joined: Array<Join> = []
+  const size = 1 + chance.below(2)
+  while (joined.length < size) {
+    const base = chance.of(scope)
+    const fitting = edgesOf(base.name)
+    if (fitting.length === 0) break
+    const [, to, on] = chance.of(fitting)
+    const place = named(chance, placeNamed(to), scope)
+    const linked = onEdge(place, base, on)
+    const kind = chance.below(6)
+    const all =
+      kind < 2
+        ? and(linked, pin(chance, place))
+        : kind === 2
+          ? and(linked, pin(chance, base))
+          : kind === 3
+            ? and(linked, or(pin(chance, place), pin(chance, base)))
+            : kind === 4
+              ? and(linked, or(pin(chance, place), pin(chance, place)))
+              : and(linked, pin(chance, place), pin(chance, base))
+    joined.push({ how: chance.of(joins), place, on: all })
+    scope.push(place)
+  }
+  const kind = chance.below(8)
+  const where =
+    kind < 4
+      ? undefined
+      : kind < 6
+        ? pin(chance, chance.of(scope))
+        : kind === 6
+          ? loose(chance, from)
+          : isNull(from.as[chance.of(propertiesOf(from))])
+  return selected(chance, db, { scope, from, joins: joined }, where)
+}
+
 /** One table joined to itself along its references. */
 const selfJoin: Form = (chance, db) => {
   const [name, on] = chance.of<readonly [string, Edge[2]]>([
@@ -804,6 +843,38 @@ const scalar: Form = (chance, db) => {
   )
 }
 
+/** What is selected makes more rows of one, or none, or depends on other rows. */
+const setsAndWindows: Form = (chance, db) => {
+  const film = alias(schema.films, "f")
+  const [link, actor] = [alias(schema.filmActor, "fa"), alias(schema.actors, "a")]
+  const kind = chance.below(4)
+  if (kind === 0)
+    return {
+      statement: db
+        .select({
+          id: film.id,
+          actor: sql`unnest(array(select x.actor_id from film_actor x where x.film_id = f.id))`
+        })
+        .from(film) as any
+    }
+  if (kind === 1) {
+    const n = sql`sum((select count(*) from archive.reviews r where r.film_id = f.id)) over ()`
+    return {
+      statement: db.select({ id: film.id, n }).from(film).orderBy(asc(film.id)).limit(2) as any,
+      isOrdered: true
+    }
+  }
+  const n =
+    kind === 2 ? sql`generate_series(1, length(a.last_name) - 4)` : sql`rank() over (order by a.last_name)`
+  return {
+    statement: db
+      .select({ id: link.actorId, n })
+      .from(link)
+      .leftJoin(actor, eq(actor.id, link.actorId))
+      .where(eq(link.filmId, 1 + chance.below(6))) as any
+  }
+}
+
 const setOperators = [union, unionAll, intersect, except, intersectAll, exceptAll] as ReadonlyArray<any>
 
 /** A select of one integer, so that any two fit each other. */
@@ -822,8 +893,35 @@ const combined: Form = (chance, db) => {
   return { statement: first.orderBy(sql`1`).limit(2), isOrdered: true }
 }
 
+/** A query with a join in place of a table, of which something is asked outside. */
+const derivedJoin: Form = (chance, db) => {
+  const made = source(chance, db, { size: 2 })
+  const [joined] = made.joins
+  if (joined === undefined) return single((chance, _, place) => pin(chance, place))(chance, db)
+  const columns = [made.from, joined.place].map(({ as, keys }) => as[keys[0]?.[0] ?? "customerId"])
+  const sub = joinedTo(
+    db
+      .select({ own: sql`${columns[0]}`.as("own"), other: sql`${columns[1]}`.as("other") })
+      .from(made.from.as),
+    made.joins
+  )
+    .where(chance.below(3) === 0 ? pin(chance, made.from) : undefined)
+    .as("sub")
+  const value = 1 + chance.below(5)
+  const where = chance.of([
+    sql`${sub.other} is null`,
+    sql`${sub.other}::text = ${String(value)}`,
+    sql`${sub.own} is null`,
+    sql`${sub.own} = ${value} and ${sub.other} is null`,
+    sql`${sub.own} = ${value}`,
+    sql`${sub.other} = ${value}`
+  ])
+  return { statement: db.select().from(sub).where(where) as any }
+}
+
 /** A query in place of a table. */
 const derived: Form = (chance, db) => {
+  if (chance.below(4) === 3) return derivedJoin(chance, db)
   const inner = aliased(somePlace(chance))
   const [own, others] = [inner.keys[0]?.[0] ?? "customerId", chance.of(propertiesOf(inner))]
   const isGrouped = chance.below(3) === 0
@@ -1168,6 +1266,7 @@ const forms: Readonly<Record<string, Form>> = {
   "right join": joinedBy(["rightJoin"]),
   "full join": joinedBy(["fullJoin"]),
   "cross join": joinedBy(["crossJoin"]),
+  "conditions in ON": byOn,
   "with parents": withParents,
   "anti join": antiJoin,
   "self join": selfJoin,
@@ -1187,6 +1286,7 @@ const forms: Readonly<Record<string, Form>> = {
     return chance.below(3) < 2 ? and(pin(chance, place), within) : within
   }),
   scalar,
+  "sets and windows": setsAndWindows,
   derived,
   with: withNamed,
   "set operators": combined,

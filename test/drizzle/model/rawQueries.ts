@@ -31,6 +31,26 @@ export const rawQueries: ReadonlyArray<(chance: Chance) => SQL> = [
   (chance) =>
     sql`select v.id, (select name from languages l where l.id = v.id) from (values (${few(chance)}::int), (2)) v(id)`,
   () => sql`table languages`,
+  (chance) =>
+    sql`select d.id from (select f.id, l.id as lid from films f left join languages l on l.id = f.original_language_id) d
+      where d.lid is null and d.id = ${film(chance)}`,
+  () =>
+    sql`select d.id from (select f.id, l.id as lid from films f left join languages l on l.id = f.original_language_id) d
+      where d.lid is null`,
+  () =>
+    sql`select f.id, sum((select count(*) from archive.reviews r where r.film_id = f.id)) over () as n
+      from films f order by f.id limit 2`,
+  () =>
+    sql`select f.id, unnest(array(select fa.actor_id from film_actor fa where fa.film_id = f.id order by 1)) as actor_id
+      from films f`,
+  (chance) =>
+    sql`select fa.actor_id, generate_series(1, length(a.last_name) - 4) as n from film_actor fa
+      left join actors a on a.id = fa.actor_id where fa.film_id = ${film(chance)}`,
+  (chance) => sql`select f.h from films as f(a, b, c, d, e, f, g, h) where f.a = ${film(chance)}`,
+  (chance) =>
+    sql`with x(a, b, c, d, e, f, g, h) as (select * from films) select h from x where a = ${film(chance)}`,
+  (chance) =>
+    sql`select x.h from (select * from films) as x(a, b, c, d, e, f, g, h) where x.a = ${film(chance)}`,
   (chance) => sql`select films from films where id = ${film(chance)}`,
   (chance) => sql`select * from only payments_early p where p.customer_id = ${customer(chance)}`,
   (chance) => sql`select amount from payments where (id, month) = (${film(chance)}, ${few(chance)})`,
