@@ -11,7 +11,7 @@
  * | `--forms` | | draws only queries of these forms, separated by commas |
  * | `--row-limit` | `1000` | more changed rows are told by table |
  * | `--failures` | `1` | after how many failures it ends |
- * | `--mutant` | | takes a rule out of the library, which must make it fail: a name, or `all`, one after the other |
+ * | `--mutant` | | takes a rule out of the library, which must make it fail: names, separated by commas, or `all` |
  * | `--mix` | `random` | `realistic`: a rental as programs have it, and how often its pages are looked up again |
  *
  * Ends with 1 when an answer was stale or anything else was wrong, or a mutant was not caught.
@@ -65,8 +65,8 @@ const main = async (): Promise<boolean> => {
     rowLimit: number("row-limit", values["row-limit"]),
     failures: number("failures", values.failures)
   }
-  const names =
-    values.mutant === "all" ? mutants.map(({ name }) => name) : [values.mutant ?? ""].filter(Boolean)
+  const { mutant = "" } = values
+  const names = mutant === "all" ? mutants.map(({ name }) => name) : mutant.split(",").filter(Boolean)
   for (const name of names) mutantOf(name)
   const isRealistic = values.mix === "realistic"
   if (!isRealistic && values.mix !== "random")
