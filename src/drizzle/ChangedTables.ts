@@ -20,7 +20,7 @@ export class ChangedTables {
   }
 
   /** Adds a table of which these columns change; any may, and rows come and go, if they are `undefined`. */
-  add(name: string, columns?: ReadonlySet<string> | undefined): void {
+  add(name: string, columns?: ReadonlySet<string>): void {
     const known = this.#groups.get(name) ?? new Set<string | undefined>()
     for (const group of this.#groupsOf(name, columns)) known.add(group)
     this.#groups.set(name, known)

@@ -75,7 +75,7 @@ export interface TransactionOptions {
 }
 
 /** Options of every statement. */
-export interface StatementOptions {
+interface StatementOptions {
   /**
    * Values for the placeholders of the statement, by their names: `sql.placeholder("id")` takes `{ id: 7 }`. A
    * placeholder without a value is a defect, and so is a value without a placeholder.

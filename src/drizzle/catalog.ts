@@ -50,7 +50,7 @@ export interface Reference extends Named {
 }
 
 /** A foreign key of a table that holds for all its rows. */
-export interface ForeignKey extends Named {
+interface ForeignKey extends Named {
   readonly columns: ReadonlyArray<string>
   readonly referenced: ReadonlyArray<string>
 }

@@ -24,7 +24,7 @@ export type Term =
   | { readonly _tag: "Null" }
 
 /** What holds. */
-export type Atom =
+type Atom =
   /** The column is one of these, and not null. */
   | { readonly _tag: "Equals"; readonly column: ColumnRef; readonly terms: ReadonlyArray<Term> }
   /** The columns are equal, and not null. */

@@ -10,17 +10,6 @@ import * as Effect from "effect/Effect"
 import type { A_Const, ColumnRef, CommonTableExpr, FuncCall, Node, RangeVar, SelectStmt } from "libpg-query"
 import { CachemeError, InvalidSetting } from "../CachemeError.ts"
 
-export type {
-  A_Expr,
-  ColumnRef,
-  FuncCall,
-  JoinExpr,
-  Node,
-  RangeVar,
-  SelectStmt,
-  WithClause
-} from "libpg-query"
-
 /** Parses statements; a text is parsed where it comes from, in the same step. */
 export type Parse = (text: string) => ReadonlyArray<Node> | undefined
 

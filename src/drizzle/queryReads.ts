@@ -64,7 +64,7 @@ export interface RelationKey {
   readonly isUnique: boolean
 }
 
-export interface ForeignKey {
+interface ForeignKey {
   readonly columns: ReadonlyArray<string>
   /** What the table that is referred to may be called in tags. */
   readonly refersTo: ReadonlyArray<string>
