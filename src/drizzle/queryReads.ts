@@ -17,10 +17,10 @@
  *
  * **Values that only the answer shows.** Of `books left join authors on authors.id = books.author_id where books.id = 7` the
  * author is known when the answer is there, if it shows `author_id`. Its column may be used if the answer shows every row
- * that could matter: see `#byShownRows` and `#shownToLateral`.
+ * that could matter: see `#pinsByShown`.
  *
  * What is not understood is read whole. After all, every table that the tree names anywhere, and that was not looked at in
- * its place, is read whole, too: a mistake in finding one's way costs precision, and no more.
+ * its place, is read whole, too.
  */
 import type { ColumnRef, FuncCall, JoinExpr, Node, RangeVar, SelectStmt } from "libpg-query"
 import type { Kind } from "./columnText.ts"
@@ -173,7 +173,9 @@ interface Source {
   readonly schema: string | undefined
   readonly table: { readonly range: RangeVar; readonly relation: Relation } | undefined
   readonly nested: Nested | undefined
-  /** Its columns, if they are known. */
+  /** What else it is: a function, say, whose arguments may have queries in them. */
+  readonly other: Node | undefined
+  /** Its columns in order, if they are known. */
   readonly outputs: ReadonlyArray<Output> | undefined
 }
 
@@ -200,7 +202,10 @@ type Tree =
       readonly right: Tree
       /** `undefined` for what is not a condition: USING, NATURAL. */
       readonly on: ReadonlyArray<Conjunction> | undefined
+      readonly quals: Node | undefined
     }
+
+type Join = Exclude<Tree, { readonly source: Source }>
 
 /** A column of a source. */
 interface Place {
@@ -303,7 +308,7 @@ class Analysis {
     // Where what comes out of a query in FROM is named outside of it, its star adds nothing.
     const harmlessStars = new Set<unknown>()
     const allow = (select: SelectStmt | undefined) => {
-      if (select === undefined || select.distinctClause !== undefined) return
+      if (select === undefined || select.distinctClause !== undefined || isOrderedByPlace(select)) return
       for (const target of select.targetList ?? []) {
         const value = "ResTarget" in target ? target.ResTarget.val : undefined
         if (value !== undefined && "ColumnRef" in value) harmlessStars.add(value.ColumnRef)
@@ -435,14 +440,14 @@ class Analysis {
   // ------------------------------------------------------------------------------------------------------- levels
 
   /**
-   * Notes what a query reads. Of its answer only rows matter that have, in the columns of `wanted`, one of these values;
-   * `shownAt` is where it stands in the answer of the statement.
+   * Notes what a query reads. Of its answer only rows matter that have, in the columns of `wanted`, by their place, one of
+   * these values; `shownAt` is where it stands in the answer of the statement.
    */
   #query(
     select: SelectStmt,
     outer: Level | undefined,
     known: CommonTables,
-    wanted: ReadonlyMap<string, Values>,
+    wanted: ReadonlyMap<number, Values>,
     shownAt: ShownAt | undefined
   ): void {
     if (++this.#levels > mostLevels) throw new TooComplicated()
@@ -457,17 +462,40 @@ class Analysis {
     const level = this.#level(select, outer, names)
     const solutions = this.#solutions(level, wanted)
     const columns = this.#shownColumns(level, shownAt)
+    const pins = solutions.map((solution) =>
+      this.#pinsByShown(level, solution, columns, shownAt, solutions.length === 1)
+    )
     for (const source of level.sources) {
       if (source.table === undefined) continue
-      this.#table(level, source, source.table, solutions, shownAt?.isRoot === true ? columns : [])
+      this.#table(
+        source.table,
+        pins.map((bySource) => bySource.get(source) ?? noPinsAtAll),
+        solutions.some(({ edges }) => edges.some(({ to }) => to.source === source))
+      )
     }
     const inTargets = queriesIn(select.targetList)
-    const elsewhere = queriesIn({ ...select, targetList: undefined, withClause: undefined })
+    const elsewhere = queriesIn({
+      ...select,
+      targetList: undefined,
+      withClause: undefined,
+      fromClause: undefined
+    })
     const all: Level = { ...level, shown: (place) => shownIn(columns, place) }
     // What never holds still has an answer, if it counts.
-    for (const solution of solutions.length > 0 ? solutions : [nothingHolds]) {
+    for (const [i, solution] of (solutions.length > 0 ? solutions : [nothingHolds]).entries()) {
       level.current = all.current = solution
-      for (const source of level.sources) this.#nested(level, all, source, solution, columns, shownAt)
+      for (const [at, source] of level.sources.entries()) {
+        // Names in it are those of what stands before it.
+        const before = level.sources.slice(0, at)
+        const own = pins[i]?.get(source) ?? noPinsAtAll
+        this.#nested({ ...level, sources: before }, { ...all, sources: before }, source, own, columns)
+        for (const query of queriesIn(source.other))
+          this.#query(query, { ...level, sources: before }, names, nothingWanted, undefined)
+      }
+      for (const join of level.trees.flatMap(joinsOf)) {
+        const scope = { ...level, sources: sourcesOf(join) }
+        for (const query of queriesIn(join.quals)) this.#query(query, scope, names, nothingWanted, undefined)
+      }
       for (const query of elsewhere) this.#query(query, level, names, nothingWanted, undefined)
       const below = this.#showsEachRow(select) ? all : level
       for (const query of inTargets) this.#query(query, below, names, nothingWanted, undefined)
@@ -479,18 +507,17 @@ class Analysis {
     level: Level,
     all: Level,
     source: Source,
-    solution: Solution,
-    columns: ReadonlyArray<ShownColumn>,
-    shownAt: ShownAt | undefined
+    { pins, isByShown }: Pinned,
+    columns: ReadonlyArray<ShownColumn>
   ): void {
-    const { nested } = source
+    const { nested, outputs = [] } = source
     if (nested === undefined) return
     const wanted = new Map(
-      (source.outputs ?? []).flatMap(({ name, isFilterable, values }) => {
-        const pinned = isFilterable ? solution.pins.get(source)?.get(name) : undefined
+      outputs.flatMap(({ name, isFilterable, values }, i) => {
+        const pinned = isFilterable ? pins.get(name) : undefined
         // A column that is null outside may be the null of a row that an outer join has not found.
         const isNull = pinned?.some(({ _tag }) => _tag === "Null") === true
-        return pinned === undefined || pinned === values || isNull ? [] : [[name, pinned] as const]
+        return pinned === undefined || pinned === values || isNull ? [] : [[i, pinned] as const]
       })
     )
     if (!nested.isLateral) {
@@ -500,14 +527,15 @@ class Analysis {
       if (!isOpen) this.#open.delete(nested.select)
       return
     }
-    const at = shownAt === undefined ? undefined : this.#shownToLateral(level, source, nested.select, columns)
-    if (at === undefined) return this.#query(nested.select, level, nested.known, wanted, undefined)
-    const { path, ones } = at
+    if (!isByShown) return this.#query(nested.select, level, nested.known, wanted, undefined)
+    const path = columns.find((column) => column.source === source)?.shown.path
+    const ones = onesOf(level.select, nested.select) ?? []
     const shown = (place: Place) => {
       const found = all.shown(place)
       return found && { ...found, ones: [...found.ones, ...ones] }
     }
-    this.#query(nested.select, { ...all, shown }, nested.known, wanted, { path, isRoot: false })
+    const at = path && { path, isRoot: false }
+    this.#query(nested.select, { ...all, shown }, nested.known, wanted, at)
   }
 
   #commonTables(select: SelectStmt, outer: Level | undefined, known: CommonTables): CommonTables {
@@ -562,7 +590,8 @@ class Analysis {
       type: joinTypes[jointype ?? ""] ?? "full",
       left,
       right,
-      on: below === "nothing" ? alternativesOf(quals) : undefined
+      on: below === "nothing" ? alternativesOf(quals) : undefined,
+      quals
     }
   }
 
@@ -575,7 +604,7 @@ class Analysis {
       const nested: Nested = { select, known, outer, isLateral: lateral === true }
       return { ...opaqueSource(alias?.aliasname), nested, outputs: this.#outputs(nested, names) }
     }
-    if (!("RangeVar" in node)) return opaqueSource(aliasIn(node))
+    if (!("RangeVar" in node)) return { ...opaqueSource(aliasIn(node)), other: node }
     const range = node.RangeVar
     const { schemaname, relname = "", alias } = range
     const names = namesOf(alias?.colnames) as ReadonlyArray<string>
@@ -637,7 +666,7 @@ class Analysis {
 
   #tellOutputs(select: SelectStmt, known: CommonTables): ReadonlyArray<Output> | undefined {
     const names = this.#commonTables(select, undefined, known)
-    const { larg, rarg, targetList } = select
+    const { larg, rarg } = select
     if (larg !== undefined && rarg !== undefined) {
       const [ours, theirs] = [larg, rarg].map((side) => this.#tellOutputs(side, names)) as [
         ReadonlyArray<Output> | undefined,
@@ -653,58 +682,79 @@ class Analysis {
     // What an outer query knows is left out here: the same for all who name it.
     const level = this.#level(select, undefined, names)
     const solutions = this.#solutions(level, nothingWanted)
-    const outputs: Array<Output> = []
-    const valuesOf = (place: Place): Values | undefined => {
+    const valuesOf = ({ source, column }: Place): Values | undefined => {
       const all = solutions.map(({ pins, nullable }) =>
-        nullable.has(place.source) ? undefined : pins.get(place.source)?.get(place.column)
+        nullable.has(source) ? undefined : pins.get(source)?.get(column)
       )
       return all.length === 0 || all.includes(undefined) ? undefined : (all.flat() as Values)
     }
-    const add = (name: string, place: Place | undefined) =>
-      outputs.push({
-        name,
-        kind: place === undefined ? undefined : kindOf(place),
-        values: place === undefined ? undefined : valuesOf(place),
-        isFilterable:
-          place !== undefined && isFilterable(level, place, (column) => this.#ownPlace(level, column))
-      })
-    for (const node of targetList ?? []) {
+    return this.#targets(level)?.map(({ name, place }) => ({
+      name,
+      kind: place && kindOf(place),
+      values: place && valuesOf(place),
+      isFilterable:
+        place !== undefined && isFilterable(level, place, (column) => this.#ownPlace(level, column))
+    }))
+  }
+
+  /** What a query selects, with the columns that this is; `undefined` if it cannot be told. */
+  #targets(
+    level: Level
+  ): ReadonlyArray<{ readonly name: string; readonly place: Place | undefined }> | undefined {
+    const targets: Array<{ readonly name: string; readonly place: Place | undefined }> = []
+    const { targetList = [] } = level.select
+    for (const node of targetList) {
       if (!("ResTarget" in node) || node.ResTarget.val === undefined) return undefined
       const { name, val } = node.ResTarget
       const path = "ColumnRef" in val ? namesOf(val.ColumnRef.fields) : []
-      if (path.at(-1) !== undefined || path.length === 0) {
-        const place = "ColumnRef" in val ? this.#ownPlace(level, val.ColumnRef) : undefined
-        add(name ?? path.at(-1) ?? "", place)
+      if (!("ColumnRef" in val) || path.at(-1) !== undefined) {
+        const called =
+          name ??
+          ("ColumnRef" in val ? path.at(-1) : "FuncCall" in val ? functionName(val.FuncCall).name : undefined)
+        // The server has names for others as well.
+        if (called === undefined) return undefined
+        targets.push({
+          name: called,
+          place: "ColumnRef" in val ? this.#ownPlace(level, val.ColumnRef) : undefined
+        })
         continue
       }
       const meant = path.length === 1 ? level.sources : level.sources.filter(({ alias }) => alias === path[0])
       if (meant.length === 0 || path.length > 2) return undefined
       for (const source of meant) {
         if (source.outputs === undefined) return undefined
-        for (const output of source.outputs) add(output.name, { source, column: output.name })
+        for (const output of source.outputs)
+          targets.push({ name: output.name, place: { source, column: output.name } })
       }
     }
-    return outputs.length === 0 ? undefined : outputs
+    return targets.length === 0 ? undefined : targets
   }
 
   // ------------------------------------------------------------------------------------------------- what holds
 
-  /** The column that a reference means, and the level it belongs to; `undefined` where that cannot be told. */
-  #place(level: Level, column: ColumnRef): { readonly level: Level; readonly place: Place } | undefined {
+  /**
+   * The column that a reference means, and the level it belongs to; `undefined` where that cannot be told. Of its own level,
+   * it sees these sources.
+   */
+  #place(
+    level: Level,
+    column: ColumnRef,
+    visible: ReadonlyArray<Source> = level.sources
+  ): { readonly level: Level; readonly place: Place } | undefined {
     const path = columnPath(column)
     if (path === undefined) return undefined
     const name = path.at(-1)!
     for (let at: Level | undefined = level; at !== undefined; at = at.outer) {
-      const { sources } = at
+      const sources = at === level ? visible : at.sources
       if (path.length === 1 && sources.some(({ outputs }) => outputs === undefined)) return undefined
       const meant = sources.filter((source) =>
-        path.length === 1
-          ? hasColumn(source, name)
-          : source.alias === path.at(-2) && (path.length === 2 || source.schema === path.at(-3))
+        path.length === 1 ? hasColumn(source, name) : source.alias === path.at(-2)
       )
       if (meant.length === 0) continue
-      const [source] = meant
-      return meant.length === 1 && hasColumn(source!, name)
+      const [source, ...others] = meant
+      // A table that was named without its schema may be the one that is named with it here.
+      const isMeant = path.length < 3 || source!.schema === path.at(-3)
+      return others.length === 0 && isMeant && hasColumn(source!, name)
         ? { level: at, place: { source: source!, column: name } }
         : undefined
     }
@@ -712,35 +762,19 @@ class Analysis {
   }
 
   /** The column of this level that a reference means. */
-  #ownPlace(level: Level, column: ColumnRef): Place | undefined {
-    const found = this.#place(level, column)
+  #ownPlace(level: Level, column: ColumnRef, visible?: ReadonlyArray<Source>): Place | undefined {
+    const found = this.#place(level, column, visible)
     return found?.level === level ? found.place : undefined
   }
 
   /** What holds in each alternative of a level's condition. */
-  #solutions(level: Level, wanted: ReadonlyMap<string, Values>): ReadonlyArray<Solution> {
-    const given = [...wanted].flatMap(([name, values]) => {
-      const place = this.#outputPlace(level, name)
+  #solutions(level: Level, wanted: ReadonlyMap<number, Values>): ReadonlyArray<Solution> {
+    const targets = wanted.size === 0 ? [] : (this.#targets(level) ?? [])
+    const given = [...wanted].flatMap(([i, values]) => {
+      const place = targets[i]?.place
       return place === undefined ? [] : [{ place, values }]
     })
     return alternativesOf(level.select.whereClause).map((condition) => this.#solve(level, condition, given))
-  }
-
-  /** The column that an output of a level is. */
-  #outputPlace(level: Level, name: string): Place | undefined {
-    const found = (level.select.targetList ?? []).flatMap((node) => {
-      const value = "ResTarget" in node ? node.ResTarget.val : undefined
-      if (!("ResTarget" in node) || value === undefined || !("ColumnRef" in value)) return []
-      const path = namesOf(value.ColumnRef.fields)
-      if (path.at(-1) !== undefined) {
-        const isMeant = (node.ResTarget.name ?? path.at(-1)) === name
-        return isMeant ? [this.#ownPlace(level, value.ColumnRef)] : []
-      }
-      return level.sources
-        .filter((source) => (path.length === 1 || source.alias === path[0]) && hasColumn(source, name))
-        .map((source): Place => ({ source, column: name }))
-    })
-    return found.length === 1 ? found[0] : undefined
   }
 
   #solve(
@@ -770,14 +804,18 @@ class Analysis {
       return true
     }
     /** Takes what holds; only for the sources that it leaves rows out of. */
-    const take = (atoms: Conjunction, isFor: (source: Source) => boolean) => {
+    const take = (
+      atoms: Conjunction,
+      isFor: (source: Source) => boolean,
+      visible: ReadonlyArray<Source> = level.sources
+    ) => {
       for (const atom of atoms) {
         if (atom._tag === "Equals") {
-          const place = this.#ownPlace(level, atom.column)
+          const place = this.#ownPlace(level, atom.column, visible)
           if (place !== undefined && isFor(place.source)) put(place, atom.terms)
         }
         if (atom._tag !== "Same") continue
-        const [left, right] = [this.#place(level, atom.left), this.#place(level, atom.right)]
+        const [left, right] = [atom.left, atom.right].map((column) => this.#place(level, column, visible))
         if (left === undefined || right === undefined || kindOf(left.place) !== kindOf(right.place)) continue
         for (const [from, to] of [
           [left, right],
@@ -806,7 +844,7 @@ class Analysis {
       if ("source" in tree || tree.on?.length !== 1 || type === "full") continue
       const side = type === "left" ? tree.right : type === "right" ? tree.left : tree
       const affected = new Set(sourcesOf(side))
-      take(tree.on[0]!, (source) => affected.has(source))
+      take(tree.on[0]!, (source) => affected.has(source), sourcesOf(tree))
     }
     for (let isMoving = true; isMoving;) {
       isMoving = false
@@ -819,11 +857,11 @@ class Analysis {
   }
 
   /** Sources whose row is rejected where it is all nulls. */
-  #strictIn(level: Level, atoms: Conjunction): ReadonlyArray<Source> {
+  #strictIn(level: Level, atoms: Conjunction, visible?: ReadonlyArray<Source>): ReadonlyArray<Source> {
     return atoms.flatMap((atom) => {
       const columns =
         atom._tag === "Equals" ? [atom.column] : atom._tag === "Same" ? [atom.left, atom.right] : []
-      return columns.flatMap((column) => this.#ownPlace(level, column)?.source ?? [])
+      return columns.flatMap((column) => this.#ownPlace(level, column, visible)?.source ?? [])
     })
   }
 
@@ -835,7 +873,7 @@ class Analysis {
     ) as [boolean, boolean]
     const type = simpler(tree.type, isLeft, isRight)
     types.set(tree, type)
-    const inOn = tree.on?.length === 1 ? this.#strictIn(level, tree.on[0]!) : []
+    const inOn = tree.on?.length === 1 ? this.#strictIn(level, tree.on[0]!, sourcesOf(tree)) : []
     const withOn = new Set([...strict, ...inOn])
     // A condition on what comes out holds before an outer join on the side that it keeps, the ON on the other one.
     this.#simplify(level, tree.left, type === "full" ? new Set() : type === "left" ? strict : withOn, types)
@@ -844,118 +882,19 @@ class Analysis {
 
   // --------------------------------------------------------------------------------------------------- one table
 
+  /** Notes which rows of a table are read, by what holds in each alternative. */
   #table(
-    level: Level,
-    source: Source,
     { range, relation }: NonNullable<Source["table"]>,
-    solutions: ReadonlyArray<Solution>,
-    columns: ReadonlyArray<ShownColumn>
+    alternatives: ReadonlyArray<Pinned>,
+    isJoined: boolean
   ): void {
     const isNew = !this.#found.has(range)
     const found = this.#foundOf(range, relation)
     if (isNew) for (const policy of relation.policies) this.#policy(policy)
     if (found.regions === undefined) return
-    const regions = solutions.map((solution) =>
-      regionIn(relation, solution.pins.get(source) ?? noPins, false)
-    )
-    const whole = regions.includes(undefined)
-    const [only] = solutions
-    const shown =
-      whole && solutions.length === 1 ? this.#byShownRows(level, source, relation, only!, columns) : undefined
-    if (!whole) found.regions.push(...(regions as ReadonlyArray<Region>))
-    else if (shown !== undefined) found.regions.push(shown)
-    else
-      readWhole(
-        found,
-        ...whyWhole(
-          relation,
-          solutions.map(({ pins }) => pins.get(source) ?? noPins)
-        )
-      )
-  }
-
-  /**
-   * The region of a joined table by values that the answer shows. They are all there is if every row is shown that could
-   * be joined with it: there is no limit, and no join or condition leaves one out; the inner join along a foreign key to
-   * what it refers to leaves out none but those whose key is null. Or if only one row could be joined, and the answer has
-   * a row.
-   */
-  #byShownRows(
-    level: Level,
-    source: Source,
-    relation: Relation,
-    solution: Solution,
-    columns: ReadonlyArray<ShownColumn>
-  ): Region | undefined {
-    if (columns.length === 0) return undefined
-    const areAllShown = this.#showsAllRows(level, solution)
-    const pins = new Map(solution.pins.get(source))
-    // Rows that were shown say nothing of those of their own table, nor of a table that they were joined to.
-    const before = level.sources.slice(0, level.sources.indexOf(source))
-    let needsRow = false
-    for (const { from, to } of solution.edges) {
-      if (to.source !== source || pins.has(to.column)) continue
-      const shown = shownIn(columns, from)
-      if (shown === undefined) continue
-      const isOnly = isOneRow(from.source, solution)
-      const isShownWithAll = areAllShown && before.includes(from.source)
-      if (!isShownWithAll && !isOnly) continue
-      if (!isShownWithAll) needsRow = true
-      pins.set(to.column, [shown])
-    }
-    return regionIn(relation, pins, needsRow)
-  }
-
-  /** True when the answer shows each row of the first table that satisfies the condition, with all that it is joined with. */
-  #showsAllRows({ select, trees, sources }: Level, { types }: Solution): boolean {
-    if (trees.length !== 1 || select.limitCount !== undefined || select.limitOffset !== undefined)
-      return false
-    const [first, ...others] = sources
-    if (first === undefined || others.some((other) => mentions(select.whereClause, other))) return false
-    return [...types].every(
-      ([tree, type]) =>
-        "source" in tree ||
-        ("source" in tree.right &&
-          (type === "left" || (type === "inner" && this.#isAlongForeignKey(tree, sources))))
-    )
-  }
-
-  #isAlongForeignKey(
-    tree: Exclude<Tree, { readonly source: Source }>,
-    sources: ReadonlyArray<Source>
-  ): boolean {
-    const joined = "source" in tree.right ? tree.right.source : undefined
-    const [condition, ...others] = tree.on ?? []
-    if (joined?.table === undefined || condition === undefined || others.length > 0) return false
-    const before = sourcesOf(tree.left)
-    const level: Level = {
-      select: {},
-      sources: [...before, joined],
-      trees: [],
-      outer: undefined,
-      known: noCommonTables,
-      current: undefined,
-      shown: () => undefined
-    }
-    const pairs = condition.map((atom) => {
-      if (atom._tag !== "Same") return undefined
-      const [left, right] = [this.#ownPlace(level, atom.left), this.#ownPlace(level, atom.right)]
-      return right?.source === joined ? [left, right] : [right, left]
-    })
-    const referring = pairs[0]?.[0]?.source
-    const name = joined.table.relation.name
-    return (
-      sources.includes(joined) &&
-      pairs.every((pair) => pair?.[0]?.source === referring && pair?.[1]?.source === joined) &&
-      (referring?.table?.relation.foreignKeys ?? []).some(
-        ({ columns, referenced, refersTo }) =>
-          refersTo.includes(name) &&
-          columns.length === pairs.length &&
-          columns.every((column, i) =>
-            pairs.some((pair) => pair![0]!.column === column && pair![1]!.column === referenced[i])
-          )
-      )
-    )
+    const regions = alternatives.map(({ pins, needsRow }) => regionIn(relation, pins, needsRow))
+    if (!regions.includes(undefined)) found.regions.push(...(regions as ReadonlyArray<Region>))
+    else readWhole(found, ...whyWhole(relation, alternatives, isJoined))
   }
 
   // -------------------------------------------------------------------------------------- what the answer shows
@@ -972,27 +911,133 @@ class Analysis {
   }
 
   /**
-   * Where the answer shows what a lateral query finds for each row of a level, if it shows every row for which it is of
-   * consequence. So it is if the query adds to the rows, and leaves none out; if nothing else depends on it; and if what is
-   * skipped by OFFSET cannot depend on how many it finds.
+   * What holds of each source, with the values that the answer shows of what it is joined to.
+   *
+   * A row that is not shown can appear by nothing but a change of what is covered without shown values: then whatever is
+   * joined to it is of no consequence. So may be covered by shown values what leaves no row out, and is not asked by what
+   * does: the condition, other inner joins, and, where there is a limit, the order (see {@link #joinedToShown}). Or, of a
+   * source that has one row at most, its value is known as soon as the answer has a row.
    */
-  #shownToLateral(
+  #pinsByShown(
     level: Level,
-    source: Source,
-    lateral: SelectStmt,
+    solution: Solution,
+    columns: ReadonlyArray<ShownColumn>,
+    shownAt: ShownAt | undefined,
+    isOnlyAlternative: boolean
+  ): ReadonlyMap<Source, Pinned> {
+    const { pins, edges } = solution
+    const joined = this.#joinedToShown(level, solution, columns)
+    const mayNeedRow = shownAt?.isRoot === true && isOnlyAlternative
+    return new Map(
+      level.sources.map((source) => {
+        const own = new Map(pins.get(source))
+        const before = joined.get(source)
+        let needsRow = false
+        for (const { from, to } of edges) {
+          if (to.source !== source || own.has(to.column)) continue
+          const shown = shownIn(columns, from)
+          if (shown === undefined) continue
+          if (before?.has(from.source) === true) own.set(to.column, [shown])
+          else if (mayNeedRow && source.table !== undefined && isOneRow(from.source, solution)) {
+            needsRow = true
+            own.set(to.column, [shown])
+          }
+        }
+        return [source, { pins: own, needsRow, isByShown: before !== undefined }]
+      })
+    )
+  }
+
+  /** The sources of which only what is joined to the rows that are shown can matter, with those that they are joined to. */
+  #joinedToShown(
+    level: Level,
+    { types, pins, edges }: Solution,
     columns: ReadonlyArray<ShownColumn>
-  ): { readonly path: ReadonlyArray<Step>; readonly ones: ReadonlyArray<number> } | undefined {
+  ): ReadonlyMap<Source, ReadonlySet<Source>> {
     const { select, trees } = level
-    const [shown, ...others] = columns.filter((column) => column.source === source)
+    const { whereClause, sortClause, limitCount, limitOffset } = select
     const joins = trees.flatMap(joinsOf)
-    const own = joins.find(({ right }) => "source" in right && right.source === source)
-    const isAdded = own?.type === "left" && own.on?.length === 1 && own.on[0]!.length === 0
-    if (shown === undefined || others.length > 0 || source.outputs?.length !== 1 || !isAdded) return undefined
-    const { whereClause, sortClause } = select
-    const conditions = joins.flatMap(({ on }) => on ?? []).flat()
-    if (mentions([whereClause, sortClause, conditions], source)) return undefined
-    const ones = select.limitOffset === undefined || isAggregated(lateral) ? [] : limitOf(lateral)
-    return ones && { path: shown.shown.path, ones }
+    const isLimited = limitCount !== undefined || limitOffset !== undefined
+    const found = new Map<Source, ReadonlySet<Source>>()
+    if (columns.length === 0 || trees.length !== 1) return found
+    if (isLimited && (hasWindow(select) || !isOrderedByColumns(select))) return found
+    const typeOf = (join: Join) => types.get(join)
+    if (joins.some((join) => !("source" in join.right) || !/^(left|inner)$/.test(typeOf(join) ?? "")))
+      return found
+    const byForeignKey = new Map<Source, Source>()
+    for (const join of joins) {
+      const { source } = join.right as { readonly source: Source }
+      const before = new Set(sourcesOf(join.left))
+      const carried = new Map(pins.get(source))
+      for (const { from, to } of edges)
+        if (to.source === source && before.has(from.source) && shownIn(columns, from) !== undefined)
+          carried.set(to.column, [])
+      const isPinned = (by: ReadonlyMap<string, Values>) =>
+        source.table !== undefined && regionIn(source.table.relation, by, false) !== undefined
+      const referring = typeOf(join) === "inner" ? this.#referring(join) : undefined
+      if (referring !== undefined) byForeignKey.set(source, referring)
+      const isLateral = source.nested?.isLateral === true
+      // What is pinned anyway needs no shown value; what is lateral takes them from the level it is in.
+      const isWorth = isLateral
+        ? isTrue(join)
+        : source.nested !== undefined || (!isPinned(pins.get(source) ?? noPins) && isPinned(carried))
+      const keepsRows = typeOf(join) === "left" || referring !== undefined
+      // What is skipped must not depend on how many rows there are for one.
+      const isCounted =
+        limitOffset === undefined ||
+        (isLateral ? onesOf(select, source.nested.select) !== undefined : isUnique(source, before, edges))
+      if (isWorth && keepsRows && isCounted) found.set(source, before)
+    }
+    for (let isStable = false; !isStable;) {
+      isStable = true
+      const hiding = [
+        whereClause,
+        isLimited ? sortClause : undefined,
+        ...joins.flatMap((join) => {
+          const { source } = join.right as { readonly source: Source }
+          if (typeOf(join) === "left" || (byForeignKey.has(source) && found.has(source))) return []
+          // What USING names is not looked for.
+          return [join.on === undefined ? everyColumn : join.quals, source.nested?.select, source.other]
+        })
+      ]
+      for (const source of found.keys()) {
+        // A key that may change without being shown may hide rows until it does.
+        const referring = byForeignKey.get(source)
+        const wrong = mentions(hiding, source) ? source : referring
+        if (wrong !== undefined && found.delete(wrong)) isStable = false
+      }
+    }
+    return found
+  }
+
+  /**
+   * The source that an inner join follows a foreign key from, to what it refers to: it leaves out no row of it but those
+   * whose key is null.
+   */
+  #referring(join: Join): Source | undefined {
+    const joined = "source" in join.right ? join.right.source : undefined
+    const [condition, ...others] = join.on ?? []
+    if (joined?.table === undefined || condition === undefined || others.length > 0) return undefined
+    const scope: Level = { ...nowhere, sources: sourcesOf(join) }
+    const pairs = condition.map((atom) => {
+      if (atom._tag !== "Same") return undefined
+      const [left, right] = [this.#ownPlace(scope, atom.left), this.#ownPlace(scope, atom.right)]
+      return right?.source === joined ? [left, right] : [right, left]
+    })
+    const referring = pairs[0]?.[0]?.source
+    const { name } = joined.table.relation
+    const isAlong =
+      referring !== joined &&
+      pairs.every((pair) => pair?.[0]?.source === referring && pair?.[1]?.source === joined) &&
+      (referring?.table?.relation.foreignKeys ?? []).some(
+        ({ columns, referenced, refersTo }) =>
+          refersTo.includes(name) &&
+          columns.length === pairs.length &&
+          columns.every((column, i) =>
+            pairs.some((pair) => pair![0]!.column === column && pair![1]!.column === referenced[i])
+          )
+      )
+    return isAlong ? referring : undefined
   }
 
   /** True when what is selected is one value of each row: a function that answers a set makes none of a row if it is empty. */
@@ -1009,13 +1054,9 @@ class Analysis {
 
   /** True when each row that is not shown is of no consequence for what is selected of it. */
   #showsEachRow(select: SelectStmt): boolean {
-    const isOrderedByColumns = (select.sortClause ?? []).every((node) => {
-      const by = "SortBy" in node ? node.SortBy.node : undefined
-      return by !== undefined && "ColumnRef" in by && (columnPath(by.ColumnRef)?.length ?? 0) > 1
-    })
     const isLimited = select.limitCount !== undefined || select.limitOffset !== undefined
     // What a window function tells of a row depends on others.
-    return !isGrouped(select) && (!isLimited || (isOrderedByColumns && !hasWindow(select)))
+    return !isGrouped(select) && (!isLimited || (isOrderedByColumns(select) && !hasWindow(select)))
   }
 }
 
@@ -1031,9 +1072,30 @@ interface ShownColumn extends Place {
   readonly shown: Shown
 }
 
+/** What holds of a source. */
+interface Pinned {
+  readonly pins: ReadonlyMap<string, Values>
+  /** True when that is so only if the answer has a row. */
+  readonly needsRow: boolean
+  /** True when only what is joined to the rows that are shown can matter. */
+  readonly isByShown: boolean
+}
+
 const noCommonTables: CommonTables = new Map()
-const nothingWanted: ReadonlyMap<string, Values> = new Map()
+const nothingWanted: ReadonlyMap<number, Values> = new Map()
 const noPins: ReadonlyMap<string, Values> = new Map()
+const noPinsAtAll: Pinned = { pins: noPins, needsRow: false, isByShown: false }
+const nowhere: Level = {
+  select: {},
+  sources: [],
+  trees: [],
+  outer: undefined,
+  known: noCommonTables,
+  current: undefined,
+  shown: () => undefined
+}
+/** Stands for a condition on any column. */
+const everyColumn = { ColumnRef: { fields: [{ A_Star: {} }] } }
 const nothingHolds: Solution = { pins: new Map(), edges: [], types: new Map(), nullable: new Set() }
 
 /** Columns of the system, which change also where nothing else does. */
@@ -1063,21 +1125,22 @@ const readWhole = (found: Found, because: string | undefined, missingKey?: Reado
 /** Why a table is read whole, and the key that would help. */
 const whyWhole = (
   { model }: Relation,
-  pins: ReadonlyArray<ReadonlyMap<string, Values>>
+  alternatives: ReadonlyArray<Pinned>,
+  isJoined: boolean
 ): [because: string, missingKey: ReadonlyArray<string> | undefined] => {
   if (model === undefined) return ["it has no model", undefined]
-  const unpinned = pins.find((columns) => columns.size === 0)
-  if (unpinned !== undefined) {
+  if (alternatives.some(({ pins }) => pins.size === 0)) {
+    if (isJoined)
+      return ["its rows are found by columns that the answer does not show, or not of all rows", undefined]
     return [
-      pins.length > 1
+      alternatives.length > 1
         ? "an alternative of the condition compares none of its columns with a value"
         : "the condition compares none of its columns with a value",
       undefined
     ]
   }
-  const names = [
-    ...(pins.find((columns) => regionOfKeys(model, columns, false) === undefined) ?? noPins).keys()
-  ]
+  const unknown = alternatives.find(({ pins }) => regionOfKeys(model, pins, false) === undefined)
+  const names = [...(unknown?.pins ?? noPins).keys()]
   const properties = names.flatMap((name) => model.properties.get(name)?.property ?? [])
   const isVolatile = names.some((name) => [...model.volatile.values()].some((columns) => columns.has(name)))
   return [
@@ -1172,14 +1235,44 @@ const opaqueSource = (alias: string | undefined): Source => ({
   schema: undefined,
   table: undefined,
   nested: undefined,
+  other: undefined,
   outputs: undefined
 })
 
 const sourcesOf = (tree: Tree): ReadonlyArray<Source> =>
   "source" in tree ? [tree.source] : [...sourcesOf(tree.left), ...sourcesOf(tree.right)]
 
-const joinsOf = (tree: Tree): ReadonlyArray<Exclude<Tree, { readonly source: Source }>> =>
+const joinsOf = (tree: Tree): ReadonlyArray<Join> =>
   "source" in tree ? [] : [...joinsOf(tree.left), ...joinsOf(tree.right), tree]
+
+/** True for `on true`. */
+const isTrue = ({ on }: Join): boolean => on?.length === 1 && on[0]!.length === 0
+
+/** True when a source has one row at most for each of those before it. */
+const isUnique = (source: Source, before: ReadonlySet<Source>, edges: Solution["edges"]): boolean =>
+  (source.table?.relation.uniques ?? []).some((columns) =>
+    columns.every((column) =>
+      edges.some(({ from, to }) => to.source === source && to.column === column && before.has(from.source))
+    )
+  )
+
+const isOrderedByPlace = ({ sortClause = [] }: SelectStmt): boolean =>
+  sortClause.some(
+    (node) => "SortBy" in node && node.SortBy.node !== undefined && "A_Const" in node.SortBy.node
+  )
+
+/** True where the order asks for columns of sources, and not for what is selected, by its name or place. */
+const isOrderedByColumns = ({ sortClause = [] }: SelectStmt): boolean =>
+  sortClause.every((node) => {
+    const by = "SortBy" in node ? node.SortBy.node : undefined
+    if (by === undefined || "A_Const" in by) return false
+    let isQualified = true
+    walk({ by }, (kind, part) => {
+      if (kind === "ColumnRef") isQualified &&= (columnPath(part)?.length ?? 0) > 1
+      return true
+    })
+    return isQualified
+  })
 
 /** The queries in expressions, without those that these have in turn. */
 const queriesIn = (tree: unknown): ReadonlyArray<SelectStmt> => {
@@ -1195,13 +1288,12 @@ const queriesIn = (tree: unknown): ReadonlyArray<SelectStmt> => {
 const mentions = (tree: unknown, source: Source): boolean => {
   let isFound = false
   walk({ tree }, (kind, part) => {
-    // In an atom, a column has its own name.
-    if (kind === "ColumnRef" || "fields" in part) {
+    if (kind === "ColumnRef") {
       const path = namesOf(part.fields)
       isFound ||=
         path.length === 1
           ? path[0] === undefined || path[0] === source.alias || mayHave(source, path[0])
-          : path.includes(source.alias)
+          : path.includes(source.alias) || source.alias === undefined
     }
     return !isFound
   })
@@ -1288,7 +1380,14 @@ const isAggregated = ({ targetList = [], groupClause }: SelectStmt): boolean => 
   )
 }
 
-/** The parameters that must be 1 at most for a query to have one row: the LIMIT of what it selects from. */
+/**
+ * The parameters that must be 1 at most for a lateral query to have one row, where that is of consequence; `undefined` if
+ * it may have more.
+ */
+const onesOf = ({ limitOffset }: SelectStmt, lateral: SelectStmt): ReadonlyArray<number> | undefined =>
+  limitOffset === undefined || isAggregated(lateral) ? [] : limitOf(lateral)
+
+/** The LIMIT of what a query selects from. */
 const limitOf = ({ fromClause = [] }: SelectStmt): ReadonlyArray<number> | undefined => {
   const [from, ...others] = fromClause
   if (from === undefined || others.length > 0) return undefined

@@ -43,8 +43,10 @@ import { CurrentRecorder, Recorder, type Recording } from "../../src/Recorder.ts
 import { databases, NotingCache, on } from "../support/databases.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
+const countries = pgTable("countries", { id: integer().primaryKey(), name: text() })
 const authors = pgTable("authors", {
   id: integer().primaryKey(),
+  countryId: integer("country_id").references(() => countries.id),
   name: text(),
   country: text(),
   email: text().unique()
@@ -74,6 +76,7 @@ const reviews = pgTable("reviews", {
 const lines = pgSchema("shop").table("lines", { id: integer().primaryKey(), bookId: integer("book_id") })
 const cheap = pgTable("cheap", { id: integer(), authorId: integer("author_id"), name: text() })
 
+Model.make(countries)
 Model.make(authors)
 Model.make(books, { keys: { byAuthor: ["authorId"], byOpen: ["isOpen"] }, volatile: { stats: ["views"] } })
 Model.make(tags)
@@ -83,7 +86,10 @@ Model.make(lines, { keys: { byBook: ["bookId"] } })
 
 const setUp = `
 create schema if not exists shop;
-create table authors (id int primary key, name text, country text, email text unique);
+create table countries (id int primary key, name text);
+create table authors (
+  id int primary key, country_id int references countries, name text, country text, email text unique
+);
 create table books (
   id int primary key, author_id int references authors, publisher_id int, title text, price int, views int, slug text unique,
   is_open boolean
@@ -98,7 +104,8 @@ create view cheap as select id, author_id, title as name from books where price 
 create materialized view top as select id from books;
 create function lucky() returns int language sql stable as 'select max(id) from books';
 create function doubled(int) returns int language sql immutable as 'select $1 * 2';
-insert into authors values (3, 'Ann', 'x', 'a@x'), (4, 'Bo', 'y', 'b@x');
+insert into countries values (1, 'England');
+insert into authors values (3, 1, 'Ann', 'x', 'a@x'), (4, null, 'Bo', 'y', 'b@x');
 insert into books (id, author_id, publisher_id, title, price, slug) values
   (7, 3, 1, 't', 1, 's7'), (8, 3, 1, 'u', 9, 's8'), (9, 4, 2, 'v', 9, null);
 insert into tags values (1, 'l'), (2, 'm');
@@ -140,6 +147,11 @@ const checkAll = (
     for (const [name, build] of forms) found[name] = idsOf(yield* noted(query(build)))
     assert.deepStrictEqual(found, Object.fromEntries(forms.map(([name, , expected]) => [name, expected])))
   })
+
+/** For each book of an author's the number of its reviews, by a lateral query. */
+const counted = (rest: string) =>
+  `select b.id, s.n from books b left join lateral
+    (select count(*) n from reviews r where r.book_id = b.id) s on true ${rest}`
 
 const title = { title: books.title }
 const b2 = alias(books, "b2")
@@ -478,6 +490,183 @@ const forms: ReadonlyArray<Form> = [
         .where(eq(books.authorId, 3)),
     "books:author_id=3"
   ],
+  // ------------------------------------------------------------------------------ what hides rows, and what does not
+  [
+    "the first table is not told by what is joined to it",
+    (db) =>
+      db
+        .select({ a: books.authorId, id: authors.id })
+        .from(books)
+        .innerJoin(authors, eq(authors.id, books.authorId))
+        .where(gt(books.price, 5)),
+    "authors:id=3 authors:id=4 books:*"
+  ],
+  ["a column that equals itself", (db) => db.execute(sql`select id from books where id = id`), "books:*"],
+  [
+    "two columns of one table",
+    (db) => db.select({ a: books.authorId }).from(books).where(eq(books.authorId, books.publisherId)),
+    "books:*"
+  ],
+  [
+    "a chain of foreign keys: a null in between hides rows",
+    (db) =>
+      db
+        .select({ a: books.authorId, c: authors.countryId, n: countries.name })
+        .from(books)
+        .innerJoin(authors, eq(authors.id, books.authorId))
+        .innerJoin(countries, eq(countries.id, authors.countryId))
+        .where(eq(books.publisherId, 2)),
+    "authors:* books:* countries:?"
+  ],
+  [
+    "a chain of left joins hides none",
+    (db) =>
+      db
+        .select({ a: books.authorId, c: authors.countryId, n: countries.name })
+        .from(books)
+        .leftJoin(authors, eq(authors.id, books.authorId))
+        .leftJoin(countries, eq(countries.id, authors.countryId))
+        .where(eq(books.publisherId, 1)),
+    "authors:id=3 books:* countries:id=1"
+  ],
+  [
+    "a left join behind a limit",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: authors.name })
+        .from(books)
+        .leftJoin(authors, eq(authors.id, books.authorId))
+        .orderBy(desc(books.price), books.id)
+        .limit(2),
+    "authors:id=3 authors:id=4 books:*"
+  ],
+  [
+    "a left join that multiplies rows, behind an offset",
+    (db) =>
+      db
+        .select({ id: books.id, s: reviews.stars })
+        .from(books)
+        .leftJoin(reviews, eq(reviews.bookId, books.id))
+        .orderBy(books.id)
+        .limit(1)
+        .offset(1),
+    "books:* reviews:*"
+  ],
+  [
+    "the children of what is found",
+    (db) =>
+      db
+        .select({ id: books.id, s: reviews.stars })
+        .from(authors)
+        .innerJoin(books, eq(books.authorId, authors.id))
+        .leftJoin(reviews, eq(reviews.bookId, books.id))
+        .where(eq(authors.id, 3)),
+    "authors:id=3 books:author_id=3 reviews:book_id=7 reviews:book_id=8"
+  ],
+  [
+    "counts of what is found",
+    (db) => {
+      const counts = db
+        .select({ b: reviews.bookId, n: count().as("n") })
+        .from(reviews)
+        .groupBy(reviews.bookId)
+        .as("counts")
+      return db
+        .select({ id: books.id, n: counts.n })
+        .from(books)
+        .leftJoin(counts, eq(counts.b, books.id))
+        .where(eq(books.authorId, 3))
+    },
+    "books:author_id=3 reviews:book_id=7 reviews:book_id=8"
+  ],
+  [
+    "null in a query in FROM: of a row, or of none",
+    (db) =>
+      db.execute(
+        sql`select s.id from (select b.id, r.id as rid from books b left join reviews r on r.book_id = b.id) s
+          where s.rid is null`
+      ),
+    "books:* reviews:*"
+  ],
+  [
+    "a function that answers a set may hide a row",
+    (db) =>
+      db
+        .select({ a: books.authorId, x: sql`unnest(string_to_array(${authors.name}, ''))` })
+        .from(books)
+        .leftJoin(authors, eq(authors.id, books.authorId))
+        .where(eq(books.publisherId, 1)),
+    "authors:* books:*"
+  ],
+  ["lateral", (db) => db.execute(sql.raw(counted("where b.author_id = 3"))), "books:author_id=3 reviews:*"],
+  [
+    "an order by a place",
+    (db) =>
+      db
+        .select({ id: books.id, n: sql`(select count(*) from reviews r where r.book_id = books.id)` })
+        .from(books)
+        .orderBy(sql`2 desc`)
+        .limit(1),
+    "books:* reviews:*"
+  ],
+  [
+    "an order by an output",
+    (db) =>
+      db
+        .select({
+          id: books.id,
+          n: sql`(select count(*) from reviews r where r.book_id = books.id)`.as("total")
+        })
+        .from(books)
+        .orderBy(sql`total desc`)
+        .limit(1),
+    "books:* reviews:*"
+  ],
+  [
+    "a window over what a limit hides",
+    (db) =>
+      db
+        .select({
+          id: books.id,
+          n: sql`sum((select count(*) from reviews r where r.book_id = books.id)) over ()`
+        })
+        .from(books)
+        .orderBy(books.id)
+        .limit(1),
+    "books:* reviews:*"
+  ],
+  // ---------------------------------------------------------------------------------------------------- names
+  [
+    "columns with other names",
+    (db) =>
+      db.execute(
+        sql`with t(author_id, id) as (select id, author_id from books) select author_id from t where id = 3`
+      ),
+    "books:author_id=3 books~stats:author_id=3"
+  ],
+  [
+    "columns of a query with other names",
+    (db) =>
+      db.execute(sql`select s.id from (select id, author_id from books) s(author_id, id) where s.id = 3`),
+    "books:author_id=3 books~stats:author_id=3"
+  ],
+  [
+    "a column that the server has a name for",
+    (db) =>
+      db.execute(
+        sql`select (select 1 from (select max(9) from tags) s join books b on b.id = max) from (select 7 as max) o`
+      ),
+    "books:* tags:*"
+  ],
+  [
+    "ON sees its own join, and what is outside",
+    (db) =>
+      db.execute(
+        sql`select 1 from reviews o where o.book_id = 7 and exists (
+          select 1 from book_tags a, tags d join books c on c.id = book_id where a.book_id = 8)`
+      ),
+    "book_tags:book_id=8 books:id=7 reviews:book_id=7 tags:*"
+  ],
   // ---------------------------------------------------------------------------------------------------- queries
   [
     "exists, of one",
@@ -587,7 +776,8 @@ const forms: ReadonlyArray<Form> = [
           select id from books where id = 7 union all select b.id from books b join t on b.publisher_id = t.id
         ) select id from t`
       ),
-    "books:* books:id=7"
+    // Its columns have other names, which may stand for any.
+    "books:* books:id=7 books~stats:* books~stats:id=7"
   ],
   [
     "union",
@@ -815,7 +1005,7 @@ describe("what a query reads", () => {
         yield* lucky
         yield* inLookup(lucky, new Recorder(false))
         const named = Db.query((db) => db.execute(sql`select lucky()`), { reads: [books] })
-        assert.strictEqual(idsOf(yield* noted(named)), "books:*")
+        assert.strictEqual(idsOf(yield* noted(named)), "books:* books~stats:*")
         const shown = yield* Effect.flip(inLookup(Db.query((db) => db.execute(sql`show search_path`))))
         assert.strictEqual(shown.reason._tag, "UnknownReads")
       })
