@@ -44,6 +44,8 @@ export interface Observed {
 export interface Appraisal extends Judged {
   /** All ids it rests on, its key first; `undefined` when that could not be told. */
   readonly ids: ReadonlyArray<string> | undefined
+  /** How long it is good, in milliseconds; `Infinity` where nothing tells. */
+  readonly timeToLive: number
   readonly entry: Entry | undefined
   /** True for an answer that only its time to live ends, where somebody may expect that more does. */
   readonly isBare: boolean
@@ -113,12 +115,20 @@ export class Appraiser {
                   : Effect.undefined
           return Effect.mapEager(timeToLive, (timeToLive): Appraisal => {
             if (ids === undefined || timeToLive === undefined || timeToLive === 0)
-              return { ...judged, ids, entry: undefined, isBare }
+              return {
+                ...judged,
+                ids,
+                // That it is not remembered that there is no answer says nothing of what rests on that.
+                timeToLive: outcome === absence ? Infinity : (timeToLive ?? Infinity),
+                entry: undefined,
+                isBare
+              }
             const keep = this.#profiles.freshnessOf(node, policy).onError
             return {
               ...judged,
               ids,
               isBare,
+              timeToLive,
               entry: { exit: judged.exit, tags: ids.slice(1), timeToLive, took, keep }
             }
           })
@@ -141,6 +151,34 @@ export class Appraiser {
       ids?.length === ownIds(node).length &&
       Node.dependencies(node, policy) !== "manual"
     )
+  }
+
+  /** What a failed batch is worth to one of its keys: no answer, but who recovers from it rests on what it has used. */
+  failed(
+    outcome: Exit.Exit<any, any>,
+    declared: ReadonlyArray<string> | undefined,
+    noted: Noted | undefined
+  ): Appraisal {
+    return {
+      exit: outcome,
+      isStorable: false,
+      isAnswer: false,
+      ids: declared && noted && [...new Set([...declared, ...noted.ids])],
+      timeToLive: Infinity,
+      entry: undefined,
+      isBare: false
+    }
+  }
+
+  /** How long an answer is good, in milliseconds; `Infinity` where nothing tells. */
+  goodFor(
+    node: Node.Any,
+    policy: Node.Policy | undefined,
+    { exit, isStorable }: Judged
+  ): Effect.Effect<number> {
+    return isStorable
+      ? Effect.map(this.#timeToLive(node, policy, exit), (timeToLive) => timeToLive ?? Infinity)
+      : Effect.succeed(Infinity)
   }
 
   /** All ids that an answer rests on, its key first; `undefined` when the node's own functions fail to tell. */
@@ -230,6 +268,7 @@ const withoutDependencies = (node: Node.Any): Appraisal => {
     isStorable: false,
     isAnswer: false,
     ids: undefined,
+    timeToLive: Infinity,
     entry: undefined,
     isBare: true
   }

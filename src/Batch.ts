@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import type { Judged } from "./Appraisal.ts"
 import { absence, type Stale } from "./Entry.ts"
 import { type Crew, CurrentCrew, type Landing, mayTake } from "./Flight.ts"
 import { shortcut } from "./Hit.ts"
@@ -175,7 +176,7 @@ class Batch {
   #take(node: Node.Any, places: ReadonlyArray<number>, found: Found): boolean {
     if (hiddenBy(this.#fiber.getRef(CurrentTransaction), found) !== undefined) return false
     this.#lookups.profiles.ofUnsafe(node[Node.TypeId]).counters.hits += places.length
-    this.#fiber.getRef(CurrentRecorder)?.add(found.ids())
+    this.#fiber.getRef(CurrentRecorder)?.addAnswer(found.ids(), found.expiresAt)
     this.#hit(node, places, found.exit)
     if (isDueEarly(node, this.#policy, found, this.#fiber))
       this.#refreshed.set(flightKey(node), { node, newerThan: found.expiresAt })
@@ -227,14 +228,15 @@ class Batch {
       this.#give(key, lookups.giveStale(node, stale, this.#fiber))
     const newerThan = () => -Infinity
     const flown = this.#fly(nodes, this.#fiber.getRef(CurrentCrew), newerThan)
-    const answered = Effect.flatMap(flown, (landings) =>
-      Effect.forEach(
+    const answered = Effect.flatMap(flown, (landings) => {
+      // Also of a failure, which is recovered from perhaps, and before the first of them ends it.
+      for (const [, landing] of landings) handUp(this.#fiber, landing)
+      return Effect.forEach(
         landings,
         ([key, landing]) => {
           const node = nodes.get(key)!
           const otherwise = () => {
             if (!landing.isAnswer) return landing.exit
-            handUp(this.#fiber, landing.ids)
             this.#give(key, landing.exit)
             return Effect.void
           }
@@ -248,7 +250,7 @@ class Batch {
         },
         { discard: true }
       )
-    )
+    })
     const [first] = nodes.values()
     const { softTimeout } = Node.lookupOptions(first!, policy)
     if (softTimeout === undefined) return answered
@@ -349,17 +351,27 @@ class Batch {
       Effect.suspend(() => this.#lookup(nodes)),
       byKey
     )
-    return Effect.flatMap(lookups.computeOutcome(nodes, lookup, this.#policy, this.#fiber), (values) =>
-      Effect.forEach(
+    const computed = Effect.exit(lookups.computeOutcome(nodes, lookup, this.#policy, this.#fiber))
+    return Effect.flatMap(computed, (exit): Any => {
+      const handUpOf = (node: Node.Any, judged: Judged) =>
+        lookups.handUpComputed(node, this.#policy, judged, this.#fiber)
+      if (Exit.isFailure(exit)) {
+        const failed = { exit, isStorable: false, isAnswer: false }
+        return Effect.andThen(
+          Effect.forEach(nodes, (node) => handUpOf(node, failed), { discard: true }),
+          exit
+        )
+      }
+      return Effect.forEach(
         asked,
         ({ node, places }) =>
-          Effect.flatMap(lookups.appraiser.judge(node, outcomeOf(values, node)), (judged) => {
+          Effect.flatMap(lookups.appraiser.judge(node, outcomeOf(exit.value, node)), (judged) => {
             for (const place of places) this.#answers[place] = Exit.getSuccess(judged.exit)
-            return lookups.handUpComputed(node, this.#policy, judged, this.#fiber)
+            return handUpOf(node, judged)
           }),
         { discard: true }
       )
-    )
+    })
   }
 }
 

@@ -43,7 +43,17 @@ import * as Invalidation from "./Invalidation.ts"
 import * as Invalidator from "./Invalidator.ts"
 import type * as Key from "./Key.ts"
 import { Ledger } from "./Ledger.ts"
-import { type Any, flightKey, handUp, isDueEarly, isUsable, Lookups, orAfter, told } from "./Lookups.ts"
+import {
+  type Any,
+  flightKey,
+  handUp,
+  isDueEarly,
+  isUsable,
+  Lookups,
+  noteAsked,
+  orAfter,
+  told
+} from "./Lookups.ts"
 import type { NodeStats, TableStats } from "./Metrics.ts"
 import * as Node from "./Node.ts"
 import { Profiles } from "./Profile.ts"
@@ -182,7 +192,7 @@ const make = Effect.fnUntraced(function* (
   ) => {
     const definition = node[Node.TypeId]
     profiles.ofUnsafe(definition).counters.hits++
-    fiber.getRef(CurrentRecorder)?.add(found.ids())
+    fiber.getRef(CurrentRecorder)?.addAnswer(found.ids(), found.expiresAt)
     const exit = isDueEarly(node, policy, found, fiber)
       ? Effect.andThen(lookups.refreshSoon(node, lookup, policy, found.expiresAt), found.exit)
       : found.exit
@@ -221,7 +231,7 @@ const make = Effect.fnUntraced(function* (
       lookups.fly(node, lookup, policy, fiber.getRef(CurrentCrew)),
       (landing) => {
         const otherwise = () => {
-          handUp(fiber, landing.ids)
+          handUp(fiber, landing)
           return landing.exit
         }
         const instead = lookups.instead(landing, node, policy, fiber)
@@ -299,15 +309,16 @@ const make = Effect.fnUntraced(function* (
         !settings.enabled || Node.isSkipped(node, policy) || fiber.getRef(CurrentTransaction) !== undefined
       if (isAlone) counters.bypassed++
       else counters.misses.invalidated++
+      noteAsked(fiber, [node])
       return Effect.andThen(
         Effect.flatMap(publish(ownKey(node), [node[Node.TypeId]]), acknowledged),
         isAlone
           ? lookups.compute(node, lookup, policy, fiber)
           : Effect.flatMap(
               lookups.fly(node, lookup, policy, fiber.getRef(CurrentCrew), Infinity),
-              ({ exit, ids }) => {
-                handUp(fiber, ids)
-                return exit
+              (landing) => {
+                handUp(fiber, landing)
+                return landing.exit
               }
             )
       )
@@ -420,9 +431,11 @@ const make = Effect.fnUntraced(function* (
           const transaction = fiber.getRef(CurrentTransaction)
           if (found === undefined || found.exit === absence || hiddenBy(transaction, found) !== undefined)
             return Effect.succeedNone
-          fiber.getRef(CurrentRecorder)?.add(found.ids())
+          fiber.getRef(CurrentRecorder)?.addAnswer(found.ids(), found.expiresAt)
           return Effect.asSome(found.exit)
         }
+        // That there is none is an answer, too.
+        noteAsked(fiber, [node])
         if (!settings.enabled) return Effect.succeedNone
         return shared === undefined
           ? take(store.peek(node, clock))

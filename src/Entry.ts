@@ -13,6 +13,8 @@ export interface Entry {
   readonly took?: number | undefined
   /** How long it may still be of use once it has aged out, or been invalidated. Default not at all. */
   readonly keep?: Windows | undefined
+  /** What each of the memoized answers rests on that its lookup has used, the answer's own key first. */
+  readonly answers?: ReadonlyArray<ReadonlyArray<string>> | undefined
 }
 
 /** Two lengths of time, in milliseconds: for answers that have aged out, and for answers that were invalidated. */

@@ -38,6 +38,8 @@ export interface Landing {
   readonly isSound: boolean
   /** The ids of all that the answer rests on; `undefined` when that could not be told. */
   readonly ids: ReadonlyArray<string> | undefined
+  /** When it ages out, in milliseconds since the epoch: what rests on it may not be kept for longer. */
+  readonly expiresAt: number
 }
 
 /** One running lookup, for one key or for several. */
@@ -287,7 +289,7 @@ export class Flights {
 }
 
 /** A crew that has ended before its flights could land. */
-const lost = { isAnswer: false, isSound: true, ids: undefined }
+const lost = { isAnswer: false, isSound: true, ids: undefined, expiresAt: Infinity }
 
 /** Whether a caller may take what a flight has landed with: see above. */
 export const mayTake = (caller: Caller, flight: Flight): boolean => {

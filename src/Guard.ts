@@ -72,8 +72,12 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
     isOvertaken(): boolean {
       return attempt("isOvertaken", () => this.#fill.isOvertaken(), true)
     }
-    get isQuiet(): Effect.Effect<boolean> {
-      return recover("isQuiet", this.#fill.isQuiet, false)
+    isQuiet(answers: ReadonlyArray<ReadonlyArray<string>>): Effect.Effect<boolean> {
+      return recover(
+        "isQuiet",
+        Effect.suspend(() => this.#fill.isQuiet(answers)),
+        false
+      )
     }
     store(entry: Entry): Effect.Effect<Stored> {
       return recover("store", this.#fill.store(entry), "failed")
@@ -161,7 +165,7 @@ export const guard = (store: Store["Service"]): Store["Service"] => {
 /** Instead of the right to store an answer: the answer is given, and not stored. */
 const noFill = (store: Store["Service"]): Fill => ({
   isOvertaken: () => false,
-  isQuiet: Effect.succeed(store.shared === undefined),
+  isQuiet: () => Effect.succeed(store.shared === undefined),
   store: () => Effect.succeed("failed"),
   replace: (request) =>
     Effect.map(store.invalidate(request), (applied) => ({ ...applied, stored: "failed" })),

@@ -101,7 +101,7 @@ export class Lookups {
   /** The fresh answer that may be given at once. */
   atOnce(node: Node.Any, now: Now, fiber: Fiber.Fiber<any, any>): Found | undefined {
     // What a lookup uses must be true at its start, which memory in front of a shared store does not tell.
-    const mustAsk = this.store.shared !== undefined && fiber.getRef(CurrentRecorder) !== undefined
+    const mustAsk = noteAsked(fiber, [node]) && this.store.shared !== undefined
     return mustAsk ? undefined : this.store.peek(node, now)
   }
 
@@ -125,7 +125,13 @@ export class Lookups {
           outcomeOf: (exit) => exit
         }),
       () =>
-        Effect.map(Effect.exit(lookup), (exit) => ({ exit, isAnswer: true, isSound: true, ids: undefined }))
+        Effect.map(Effect.exit(lookup), (exit) => ({
+          exit,
+          isAnswer: true,
+          isSound: true,
+          ids: undefined,
+          expiresAt: Infinity
+        }))
     )
   }
 
@@ -167,7 +173,8 @@ export class Lookups {
     this.ledger.forgetEnd(flight.key)
     // Another process may have invalidated it since it was read: it is for those who were there before.
     const isSound = this.store.shared === undefined
-    this.#land(flight, { exit: found.exit, isAnswer: true, isSound, ids: found.ids() })
+    const { exit, expiresAt } = found
+    this.#land(flight, { exit, isAnswer: true, isSound, ids: found.ids(), expiresAt })
   }
 
   #lookUpMissing(
@@ -244,7 +251,9 @@ export class Lookups {
       }
       const outcome = yield* Effect.exit(Lookup.run(begin, lookup, how, crew))
       const took = clock.currentTimeMillisUnsafe() - startedAt
-      const flown = { notedOf: share(recorder.close(), nodes), took }
+      const recording = recorder.close()
+      const { answers, expiresAt } = recording
+      const flown = { notedOf: share(recording, nodes), answers, expiresAt, took }
       const isElsewhere = new Set(elsewhere.map(({ ready }) => ready))
       // Also what was stopped before it could begin.
       const own = left.filter((ready) => ready.flight.landed === undefined && !isElsewhere.has(ready))
@@ -318,28 +327,34 @@ export class Lookups {
     policy: Node.Policy | undefined,
     trip: Trip,
     outcome: Exit.Exit<any, any>,
-    { notedOf, took }: Flown,
+    { notedOf, answers, expiresAt: usedUntil, took }: Flown,
     startedAt: number
   ): Effect.Effect<void> {
     const own = trip.outcomeOf(outcome, node)
-    const noted = own === undefined ? undefined : notedOf(node)
-    const appraised: Effect.Effect<Omit<Appraisal, "isStorable">> =
+    const noted = notedOf(node)
+    const appraised: Effect.Effect<Appraisal> =
       own === undefined
-        ? Effect.succeed({ exit: outcome, isAnswer: false, ids: undefined, entry: undefined, isBare: false })
+        ? Effect.succeed(this.appraiser.failed(outcome, declared, noted))
         : this.appraiser.appraise(node, policy, own, declared, { noted, took }, trip.absentFor)
-    return Effect.flatMapEager(appraised, ({ exit, isAnswer, ids, entry, isBare }) => {
+    return Effect.flatMapEager(appraised, ({ exit, isAnswer, ids, timeToLive, entry, isBare }) => {
+      const now = startedAt + took
+      const left = Math.min(timeToLive, usedUntil - now)
       // Closed to joiners first: whoever comes now starts anew or finds what is stored.
       this.flights.close(flight)
       const warning = this.#enter(node, flight.key, isAnswer ? exit : undefined, noted, ids)
       const end = (stored: Stored | undefined, isSound: boolean) => {
-        this.#land(flight, { exit, isAnswer, isSound, ids })
+        this.#land(flight, { exit, isAnswer, isSound, ids, expiresAt: now + left })
         const logged = this.#log(node, startedAt, took, exit, stored, isBare)
         return warning === undefined ? logged : Effect.andThen(Effect.logWarning(warning), logged)
       }
       if (fill === undefined) return end(undefined, true)
-      return Effect.flatMap(this.#store(fill, node, entry, isAnswer), (stored) =>
+      const isNested = answers.length > 0 || usedUntil < Infinity
+      // What has used an answer is kept no longer than that one.
+      const kept =
+        !isNested || !entry ? entry : left > 0 ? { ...entry, timeToLive: left, answers } : undefined
+      return Effect.flatMap(this.#store(fill, node, kept, isAnswer), (stored) =>
         stored === undefined
-          ? Effect.flatMap(fill.isQuiet, (isQuiet) => end(undefined, isQuiet))
+          ? Effect.flatMap(fill.isQuiet(answers), (isQuiet) => end(undefined, isQuiet))
           : end(stored, stored === "stored")
       )
     })
@@ -464,6 +479,7 @@ export class Lookups {
       const crew = new Crew(false)
       parent?.waitFor(crew)
       const how = this.#how(nodes, policy, fiber.getRef(Clock.Clock), isInTransaction)
+      noteAsked(fiber, nodes)
       const inCrew = () => Effect.provideService(lookup, CurrentCrew, crew)
       return Effect.ensuring(
         Lookup.run(Effect.void, inCrew, how, crew),
@@ -480,13 +496,19 @@ export class Lookups {
     fiber: Fiber.Fiber<any, any>
   ): Effect.Effect<void> {
     const { appraiser } = this
-    if (fiber.getRef(CurrentRecorder) === undefined) return Effect.void
-    return Effect.flatMap(appraiser.declaredIds(node, policy), (declared) =>
-      Effect.map(
-        declared ? appraiser.answerIds(node, policy, judged, declared, []) : Effect.undefined,
-        (ids) => handUp(fiber, ids)
-      )
-    )
+    const recorder = fiber.getRef(CurrentRecorder)
+    if (recorder === undefined) return Effect.void
+    return Effect.gen(function* () {
+      const declared = yield* appraiser.declaredIds(node, policy)
+      const ids = declared && (yield* appraiser.answerIds(node, policy, judged, declared, []))
+      // What it has found of rows that the transaction has changed was never true, unless that is committed.
+      const isUncommitted =
+        ids !== undefined && fiber.getRef(CurrentTransaction)?.changed.reaches(ids) !== undefined
+      if (ids === undefined || isUncommitted) recorder.addUnknown()
+      else recorder.add(ids)
+      const goodFor = yield* appraiser.goodFor(node, policy, judged)
+      recorder.addExpiry(fiber.getRef(Clock.Clock).currentTimeMillisUnsafe() + goodFor)
+    })
   }
 
   // ------------------------------------------------------------------------------------------------------- stale
@@ -601,12 +623,16 @@ class Herd {
 interface Flown {
   /** What it has noted for a key; `undefined` when that could not be told. */
   readonly notedOf: (node: Node.Any) => Noted | undefined
+  /** What each of the memoized answers rests on that it has used. */
+  readonly answers: ReadonlyArray<ReadonlyArray<string>>
+  /** When the first of what it has used ages out, in milliseconds since the epoch. */
+  readonly expiresAt: number
   /** How long it took, in milliseconds. */
   readonly took: number
 }
 
 /** A lookup that others ran, and that came to nothing. */
-const neverFlown: Flown = { notedOf: () => nothing, took: 0 }
+const neverFlown: Flown = { notedOf: () => nothing, answers: [], expiresAt: Infinity, took: 0 }
 
 /** Tells the caller's span, if there is one, that it was given a stale answer. */
 export const markStale: Effect.Effect<void> = Effect.annotateCurrentSpan("cacheme.stale", true)
@@ -624,11 +650,25 @@ export const flightKey = (node: Node.Any): string => {
   return isOneOff === true ? `${name}\n${id(node)}` : id(node)
 }
 
-/** Tells the lookup that the fiber works for what was used. */
-export const handUp = (fiber: Fiber.Fiber<any, any>, ids: Iterable<string> | undefined): void => {
+/** Tells the lookup that the fiber works for which answer was used. */
+export const handUp = (
+  fiber: Fiber.Fiber<any, any>,
+  { ids, expiresAt }: Pick<Landing, "ids" | "expiresAt">
+): void => {
   const recorder = fiber.getRef(CurrentRecorder)
   if (ids === undefined) recorder?.addUnknown()
-  else recorder?.add(ids)
+  else recorder?.addAnswer(ids, expiresAt)
+}
+
+/**
+ * Tells the lookup that the fiber works for, if there is one, what is asked for; true if there is one. Before anything is
+ * waited for: who gives up waiting rests on what it has asked for, too.
+ */
+export const noteAsked = (fiber: Fiber.Fiber<any, any>, nodes: ReadonlyArray<Node.Any>): boolean => {
+  const recorder = fiber.getRef(CurrentRecorder)
+  if (recorder === undefined) return false
+  for (const node of nodes) recorder.add(ownIds(node))
+  return true
 }
 
 /** A lookup works for all its callers: it records for itself, and has no scope that one of them could close. */

@@ -28,6 +28,10 @@ export interface Read {
 export interface Recording {
   /** Ids that were noted one by one. */
   readonly ids: ReadonlySet<string>
+  /** For each memoized answer that was used, what it rests on, its own key first: `ids` has them too. */
+  readonly answers: ReadonlyArray<ReadonlyArray<string>>
+  /** When the first of the answers that were used ages out, in milliseconds since the epoch; `Infinity` for never. */
+  readonly expiresAt: number
   readonly reads: ReadonlyArray<Read>
   /**
    * The first of the reads, if it came before everything else: the values that were asked for in it cannot have come
@@ -43,6 +47,8 @@ export class Recorder {
   readonly #ids = new Set<string>()
   readonly #reads: Array<Read> = []
   #opening: Read | undefined
+  readonly #answers: Array<ReadonlyArray<string>> = []
+  #expiresAt = Infinity
   #isOpen = true
   #isComplete = true
   /** How much came after the lookup had ended. */
@@ -61,6 +67,18 @@ export class Recorder {
   add(ids: Iterable<string>): void {
     if (!this.#isOpen) this.#comesLate()
     else for (const id of ids) this.#ids.add(id)
+  }
+
+  /** Notes a memoized answer that was used: what it rests on, its own key first, and when it ages out. */
+  addAnswer(ids: ReadonlyArray<string>, expiresAt: number): void {
+    this.add(ids)
+    this.addExpiry(expiresAt)
+    if (this.#isOpen) this.#answers.push(ids)
+  }
+
+  /** Notes when something that was used ages out, in milliseconds since the epoch. */
+  addExpiry(expiresAt: number): void {
+    if (this.#isOpen && expiresAt < this.#expiresAt) this.#expiresAt = expiresAt
   }
 
   /** Notes what was read, while the lookup runs. */
@@ -84,7 +102,14 @@ export class Recorder {
   /** Ends the recording and tells what was noted. */
   close(): Recording {
     this.#isOpen = false
-    return { ids: this.#ids, reads: this.#reads, opening: this.#opening, isComplete: this.#isComplete }
+    return {
+      ids: this.#ids,
+      answers: this.#answers,
+      expiresAt: this.#expiresAt,
+      reads: this.#reads,
+      opening: this.#opening,
+      isComplete: this.#isComplete
+    }
   }
 }
 

@@ -63,8 +63,11 @@ export type Stored = "stored" | "overtaken" | "too large" | "failed"
 export interface Fill {
   /** True when something this key is known to rest on was invalidated since: the answer cannot be stored. */
   readonly isOvertaken: () => boolean
-  /** True when nothing at all was invalidated since. */
-  readonly isQuiet: Effect.Effect<boolean>
+  /**
+   * True when nothing at all was invalidated since, nor in time to be missing in the memoized answers that the lookup has
+   * used (`Entry.answers`).
+   */
+  readonly isQuiet: (answers: ReadonlyArray<ReadonlyArray<string>>) => Effect.Effect<boolean>
   /** Stores the answer unless one of its tags was invalidated since the lookup began. */
   readonly store: (entry: Entry) => Effect.Effect<Stored>
   /**

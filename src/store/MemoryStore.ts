@@ -229,7 +229,7 @@ class MemoryFill implements Fill {
     this.#known = known
     this.startedAt = since
   }
-  isQuiet = Effect.sync(() => this.#isQuiet)
+  isQuiet = () => Effect.sync(() => this.#isQuiet)
   isOvertaken = () => !this.#isQuiet && this.#memory.isOvertaken(this.startedAt, this.#known)
   store = (entry: Entry) =>
     Effect.map(Clock.currentTimeMillis, (now): Stored =>

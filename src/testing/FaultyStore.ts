@@ -139,7 +139,7 @@ const make = (inner: Store["Service"]): Context.Context<FaultyStore | Store> => 
         Effect.map(begun, (fill) => ({
           ...fill,
           isOvertaken: () => false,
-          isQuiet: Effect.succeed(true),
+          isQuiet: () => Effect.succeed(true),
           // Begins only now, when the answer is known.
           store: (entry) =>
             Effect.flatMap(inner.begin(node, known), (late) => Effect.ensuring(late.store(entry), late.end))

@@ -141,9 +141,9 @@ export const suite = (
         Effect.gen(function* () {
           const store = yield* Store
           const fill = yield* store.begin(row(1), own(1))
-          assert.isTrue(yield* fill.isQuiet)
+          assert.isTrue(yield* fill.isQuiet([]))
           yield* invalidate(targets)
-          assert.isFalse(yield* fill.isQuiet)
+          assert.isFalse(yield* fill.isQuiet([]))
           assert.strictEqual(fill.isOvertaken(), reached && what !== "one of its tags")
           const stored = yield* fill.store({
             exit: Exit.succeed(1),

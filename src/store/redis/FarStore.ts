@@ -169,7 +169,7 @@ class FarFill implements Fill {
   }
 
   /** Others may have invalidated something, so it asks. */
-  get isQuiet(): Effect.Effect<boolean> {
+  isQuiet(): Effect.Effect<boolean> {
     const point = this.#point
     if (point === undefined) return Effect.succeed(false)
     const cell = this.#store.cellOf(this.#known[0]!)
