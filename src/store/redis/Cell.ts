@@ -17,6 +17,7 @@ import { randomInt } from "node:crypto"
 import { performance } from "node:perf_hooks"
 import { Away, type Link } from "./Link.ts"
 import { type Listener, Mirror, type Point } from "./Mirror.ts"
+import { type Moment, moment, Settled } from "./rounds.ts"
 import * as scripts from "./scripts.ts"
 
 /** What was read under a name: bytes, nothing, or that Redis could not be asked. */
@@ -85,6 +86,8 @@ export interface CellOptions extends scripts.CellKeys {
   readonly logCapacity: number
   /** How long a read waits at most for the mirror, in milliseconds. */
   readonly patience: number
+  /** True where there are other cells, whose answers may be used for those of this one. */
+  readonly hasOthers: boolean
 }
 
 /** A script is run at least so often, in milliseconds. */
@@ -133,14 +136,6 @@ interface StoreWaiting extends Waiting<Storing, string> {
   readonly seen: number
 }
 
-/** Now, by both clocks, in milliseconds. */
-interface Moment {
-  readonly monotonic: number
-  readonly wall: number
-}
-
-const moment = (): Moment => ({ monotonic: performance.now(), wall: Date.now() })
-
 /** An entry by its name, and the key that it is of. */
 interface Entry {
   readonly entry: string
@@ -169,6 +164,8 @@ const newIncarnation = (): string => String(randomInt(1, 2 ** 48))
 /** What one process has to do with one cell. */
 export class Cell {
   readonly mirror: Mirror
+  /** What was seen of its position, where there are other cells: see `rounds.ts`. */
+  readonly settled: Settled | undefined
   /** The server's clock less this machine's, in milliseconds; 0 while they differ by less than a second. */
   skew = 0
   /** When the mirror was last known to lack nothing, counted from before that was asked. */
@@ -199,6 +196,7 @@ export class Cell {
     this.link = link
     this.options = options
     this.mirror = new Mirror(listener)
+    this.settled = options.hasOthers ? new Settled() : undefined
   }
 
   /** True when the mirror was known to lack nothing so many milliseconds ago or less, over this connection. */
@@ -359,6 +357,7 @@ export class Cell {
     if (text !== this.#seen.text) this.#seen = { text, point: pointOf(text) }
     const point = this.#seen.point && { ...this.#seen.point }
     this.#noteAhead(point)
+    if (point !== undefined) this.settled?.note(point)
     return point
   }
 
@@ -450,9 +449,10 @@ export class Cell {
       [string, string, string, string, Array<string>]
     >("sync", [], [newIncarnation(), sent.incarnation ?? "", sent.from, limit])
     if (this.link.epoch !== epoch) return "refused"
+    const point = { incarnation, sequence: Number(sequence) }
+    this.settled?.note(point)
     const outcome = this.mirror.apply({
-      incarnation,
-      sequence: Number(sequence),
+      ...point,
       floor: Number(floor),
       rows,
       time: Number(time),

@@ -56,10 +56,11 @@ import type { Memory } from "../MemoryStore.ts"
 import { type Answer, Cell, type Lease } from "./Cell.ts"
 import type { Compression } from "./compression.ts"
 import * as EntryBytes from "./entryBytes.ts"
-import { Link, type Send } from "./Link.ts"
+import { Away, Link, type Send } from "./Link.ts"
 import type { Point } from "./Mirror.ts"
 import type { Names } from "./names.ts"
 import type { RedisSettings } from "./redisSettings.ts"
+import { isTooLong, moment } from "./rounds.ts"
 import * as scripts from "./scripts.ts"
 import { Undelivered } from "./Undelivered.ts"
 
@@ -96,6 +97,12 @@ const retries = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced
 const nearlyFull = 0.8
 
 const hour = 3_600_000
+
+/** So often a round is made whose cells answer too far apart; after that it waits with what cannot be delivered. */
+const roundTries = 3
+
+/** What each of the memoized answers rests on that a lookup has used, its own key first. */
+type Answers = ReadonlyArray<ReadonlyArray<string>>
 
 /** An entry as it was read. */
 interface Read {
@@ -149,27 +156,31 @@ class FarFill implements Fill {
   readonly #node: Node.Any
   readonly #known: ReadonlyArray<string>
   readonly #point: Point | undefined
+  readonly #settled: Point | undefined
   #lease: Lease | undefined
   #isVain = false
   readonly #invalidations: number
 
+  /** `settled` is a position that every cell had been told of before the lookup began, where there are several. */
   constructor(
     store: FarStore,
     node: Node.Any,
     known: ReadonlyArray<string>,
     point: Point | undefined,
+    settled: Point | undefined,
     lease: Lease | undefined
   ) {
     this.#store = store
     this.#node = node
     this.#known = known
     this.#point = point
+    this.#settled = settled
     this.#lease = lease
     this.#invalidations = store.invalidations
   }
 
   /** Others may have invalidated something, so it asks. */
-  isQuiet(): Effect.Effect<boolean> {
+  isQuiet(answers: Answers): Effect.Effect<boolean> {
     const point = this.#point
     if (point === undefined) return Effect.succeed(false)
     const cell = this.#store.cellOf(this.#known[0]!)
@@ -177,7 +188,8 @@ class FarFill implements Fill {
       cell.validate((isCovered) => {
         const { incarnation, newest } = cell.mirror
         const isQuiet = incarnation === point.incarnation && newest <= point.sequence
-        resume(Effect.succeed(isCovered && this.#store.isOpen && isQuiet))
+        const isSound = this.#store.isSound(cell, answers, point, this.#settled)
+        resume(Effect.succeed(isCovered && this.#store.isOpen && isQuiet && isSound))
       })
     )
   }
@@ -198,7 +210,7 @@ class FarFill implements Fill {
     if (this.#point === undefined) return Effect.succeed("failed")
     const lease = this.#lease
     this.#lease = undefined
-    return this.#store.store(this.#node, entry, this.#point, lease)
+    return this.#store.store(this.#node, entry, this.#point, lease, this.#settled)
   }
 
   replace(request: Request, entry: Entry): Effect.Effect<Applied, CachemeError> {
@@ -305,7 +317,8 @@ class FarStore implements Shared {
         events: names.events(i),
         lease: settings.lease,
         logCapacity: settings.logCapacity,
-        patience: redis.deadline
+        patience: redis.deadline,
+        hasOthers: names.cells > 1
       }
       const cell = new Cell(link, options, listener)
       link.subscribe(options.events, (message) => this.#hear(cell, message))
@@ -563,12 +576,13 @@ class FarStore implements Shared {
   async #acquire({ node, known, isImpatient, accepts }: Wanted, now: Now): Promise<Acquired> {
     const fill = (point: Point | undefined, lease: Lease | undefined): Acquired => ({
       _tag: "Fill",
-      fill: new FarFill(this, node, known, point, lease)
+      fill: new FarFill(this, node, known, point, settled, lease)
     })
-    if (!this.isOpen) return fill(undefined, undefined)
     const definition = node[Node.TypeId]
     const key = definition.id(node)
     const cell = this.cellOf(key)
+    const settled = cell.settled?.point
+    if (!this.isOpen) return fill(undefined, undefined)
     const entry = this.#names.entry(definition, key)
     const mine: Lease = { lease: this.#names.lease(definition, key), token: this.#newToken() }
     // Before it is asked for: it may be given back before the answer is here.
@@ -646,7 +660,7 @@ class FarStore implements Shared {
             ? await this.#cells[i]!.position().catch(() => undefined)
             : undefined
           : pointOf(String(since).split(",")[i])
-      return new FarFill(this, node, known, point, undefined)
+      return new FarFill(this, node, known, point, undefined, undefined)
     })
   }
 
@@ -661,12 +675,18 @@ class FarStore implements Shared {
   }
 
   /** Stores an answer, in Redis and then in memory. */
-  store(node: Node.Any, entry: Entry, point: Point, lease: Lease | undefined): Effect.Effect<Stored> {
+  store(
+    node: Node.Any,
+    entry: Entry,
+    point: Point,
+    lease: Lease | undefined,
+    settled?: Point
+  ): Effect.Effect<Stored> {
     const definition = node[Node.TypeId]
     const key = definition.id(node)
     const cell = this.cellOf(key)
     const named: Lease = lease ?? { lease: this.#names.lease(definition, key), token: "" }
-    const { exit, tags, timeToLive, took = 0, keep = { aged: 0, invalidated: 0 } } = entry
+    const { exit, tags, timeToLive, took = 0, keep = { aged: 0, invalidated: 0 }, answers = [] } = entry
     const stored = Effect.clockWith((clock) => {
       const now = clock.currentTimeMillisUnsafe()
       const header = {
@@ -681,6 +701,10 @@ class FarStore implements Shared {
         if (!this.isOpen) {
           if (lease !== undefined) cell.release(lease)
           return "failed"
+        }
+        if (this.#mustSettle(answers) && !(await this.#isSoundLater(cell, answers, point, settled))) {
+          if (lease !== undefined) cell.release(lease)
+          return "overtaken"
         }
         const verdict = await cell.store({
           ...named,
@@ -718,6 +742,39 @@ class FarStore implements Shared {
     )
   }
 
+  /** True when what a lookup has used may come of other cells: also by way of an answer that was looked up for it. */
+  #mustSettle(answers: Answers): boolean {
+    return this.#cells.length > 1 && answers.length > 0
+  }
+
+  /**
+   * True unless what a lookup has used of other cells may be older than an invalidation that its own cell had been told
+   * of when it began: see `rounds.ts`. Where the mirror does not cover that point, it cannot tell.
+   */
+  isSound(cell: Cell, answers: Answers, point: Point, settled: Point | undefined): boolean {
+    if (!this.#mustSettle(answers)) return true
+    const { mirror } = cell
+    return (
+      settled !== undefined &&
+      settled.incarnation === point.incarnation &&
+      settled.sequence >= mirror.floor &&
+      mirror.covers(point) &&
+      answers.every(([key, ...tags]) => mirror.invalidatedSince(settled.sequence, key!, tags) === undefined)
+    )
+  }
+
+  /** The same, once the mirror covers the point. */
+  async #isSoundLater(
+    cell: Cell,
+    answers: Answers,
+    point: Point,
+    settled: Point | undefined
+  ): Promise<boolean> {
+    // The first sync may have been in flight before the point was reached.
+    for (let i = 0; i < 2 && !cell.mirror.covers(point); i++) await cell.sync().catch(() => {})
+    return this.isSound(cell, answers, point, settled)
+  }
+
   /** Invalidates the key, and stores an answer if nothing it rests on had been invalidated since its point. */
   replace(
     node: Node.Any,
@@ -735,10 +792,14 @@ class FarStore implements Shared {
       const item = { members: membersOf(request), message: this.#message([request], now) }
       const others = this.#cells.filter((other) => other !== cell)
       const replaced = yield* Effect.promise(() =>
-        Promise.all([
-          cell.replace(item, point, [key, ...entry.tags]),
-          ...others.map((other) => other.invalidate(item))
-        ]).catch(() => undefined)
+        this.#inTime(
+          () =>
+            Promise.all([
+              cell.replace(item, point, [key, ...entry.tags]),
+              ...others.map((other) => other.invalidate(item))
+            ]),
+          () => Promise.all(this.#cells.map((other) => other.invalidate(item)))
+        ).catch(() => undefined)
       )
       if (replaced === undefined) return { ...this.#undeliveredYet(request, now), stored: "failed" }
       const [{ point: reached, isSound }] = replaced
@@ -762,14 +823,26 @@ class FarStore implements Shared {
         this.#begun(request, now)
         if (!this.isOpen) return this.#undeliveredYet(request, now)
         const item = { members: membersOf(request), message: this.#message([request], now) }
-        const acknowledged = await Promise.all(this.#cells.map((cell) => cell.invalidate(item))).catch(
-          () => undefined
-        )
+        const round = () => Promise.all(this.#cells.map((cell) => cell.invalidate(item)))
+        const acknowledged = await this.#inTime(round).catch(() => undefined)
         if (acknowledged === undefined) return this.#undeliveredYet(request, now)
         this.#noteRows(Math.max(...acknowledged.map(({ rows }) => rows)))
         return this.#applied(request, now, Math.max(...acknowledged.map(({ point }) => point.sequence)))
       })
     )
+  }
+
+  /** Tells all cells, and once more where that took longer than a round may: see `rounds.ts`. */
+  async #inTime<A>(round: () => Promise<A>, again: () => Promise<unknown> = round): Promise<A> {
+    if (this.#cells.length === 1) return round()
+    let since = moment()
+    const told = await round()
+    for (let tries = 1; isTooLong(since); tries++) {
+      if (tries === roundTries) throw new Away("its cells answer too far apart")
+      since = moment()
+      await again()
+    }
+    return told
   }
 
   /** This process sees its own writes at once. */
@@ -820,11 +893,13 @@ class FarStore implements Shared {
       const { delivery, delivered } = this.#undelivered.all()
       const { count } = this.#undelivered
       const members = delivery.requests.flatMap(membersOf)
-      for (const cell of this.#cells)
-        if (delivery.isEverything) {
-          await cell.reset(send)
-          await cell.deliver(membersOf(everything), [this.#message([everything], Date.now())], send)
-        } else await cell.deliver(members, [this.#message(delivery.requests, Date.now())], send)
+      const deliver = async (cell: Cell) => {
+        if (delivery.isEverything) await cell.reset(send)
+        await (delivery.isEverything
+          ? cell.deliver(membersOf(everything), [this.#message([everything], Date.now())], send)
+          : cell.deliver(members, [this.#message(delivery.requests, Date.now())], send))
+      }
+      await this.#inTime(() => Promise.all(this.#cells.map(deliver)))
       delivered()
       if (this.#undelivered.isEmpty)
         this.#log(Effect.logInfo(`cacheme: ${count} invalidations that had waited were delivered`))

@@ -76,7 +76,8 @@ const aCell = (url: string = inject("redisUrl")) => {
     events: `${prefix}events`,
     lease: 5000,
     logCapacity: 100_000,
-    patience: 2000
+    patience: 2000,
+    hasOthers: false
   }
   const process = (more: Partial<CellOptions> = {}, listener: Partial<Listener> = {}) => {
     const link = new HeldLink(url)
