@@ -245,7 +245,8 @@ type MissingSelf = `Missing type argument: write "class MyNode extends Node.Clas
  *
  * **Details**
  *
- * `timeToLive` defaults to the layer's (1 hour); it may depend on the answer and on the key, and zero stores nothing.
+ * `timeToLive` defaults to the layer's (1 hour); it may depend on the answer and on the key, and zero stores nothing. An
+ * answer is kept no longer than what is left of each memoized answer that its lookup has used.
  * Declaring throws `CachemeError` (`InvalidDefinition`) for a bad name or Duration; constructing a key throws one
  * (`InvalidKey`) that names node and field when a field is missing, unknown or ill-typed, and when the key is over
  * 1 KiB.

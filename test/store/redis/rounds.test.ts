@@ -104,11 +104,14 @@ let told = Latch.makeUnsafe(false)
 /** Telling the second cell fails. */
 let isCutOff = false
 
+const originalOf = <K extends "deliver" | "replace">(method: K): Cell[K] =>
+  Object.getOwnPropertyDescriptor(Cell.prototype, method)!.value
+
 beforeEach(() => {
   gate = Latch.makeUnsafe(true)
   told = Latch.makeUnsafe(false)
   isCutOff = false
-  const { deliver, replace } = Cell.prototype
+  const [deliver, replace] = [originalOf("deliver"), originalOf("replace")]
   vi.spyOn(Cell.prototype, "deliver").mockImplementation(async function (this: Cell, ...args) {
     const isSecond = this.options.state.includes("{second}")
     if (isSecond && isCutOff) throw new Away("cut off")
