@@ -13,6 +13,7 @@ const layers: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArr
     files: [
       "Attribution.ts",
       "CachemeError.ts",
+      "Declared.ts",
       "Definition.ts",
       "Entry.ts",
       "Invalidation.ts",

@@ -140,7 +140,7 @@ export interface Options<T extends PgTable, K extends Keys<T>, V extends Volatil
  * **Gotchas**
  *
  * A query tells which volatile columns it names. An entry with tags by hand that shows one, and carries the model's own
- * tag, is not told of its changes: whoever declares a group looks through these. All processes that share a store declare the same groups.
+ * tag, is not told of its changes: whoever declares a group looks through these.
  *
  * **Example** (Books, looked for by author, with a counter)
  *

@@ -8,6 +8,7 @@
 import { Column, is } from "drizzle-orm"
 import { getTableConfig, IndexedColumn, type PgTable } from "drizzle-orm/pg-core"
 import { CachemeError, InvalidDefinition, InvalidKey } from "../CachemeError.ts"
+import { declareTable } from "../Declared.ts"
 import * as Definition from "../Definition.ts"
 import { type Kind, kindOf } from "./columnText.ts"
 import { labelOf, tableName } from "./modelTags.ts"
@@ -83,6 +84,13 @@ export const registerUnsafe = (source: Source, declaration: Declaration): Defini
     parts: () => find(name)!.parts()
   }
   known.set(name, { identity, declarations, definition })
+  declareTable(name, {
+    row: definition.primaryKey.length === 0 ? undefined : written(definition.primaryKey),
+    keys: new Map(
+      definition.keys.map((columns) => [columns.map(({ label }) => label).join(), written(columns)])
+    ),
+    groups: writtenGroups(definition.volatile)
+  })
   return identity
 }
 

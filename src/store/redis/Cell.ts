@@ -15,10 +15,12 @@
  */
 import { randomInt } from "node:crypto"
 import { performance } from "node:perf_hooks"
+import type { Declared } from "../../Declared.ts"
 import { Away, type Link } from "./Link.ts"
 import { type Listener, Mirror, type Point } from "./Mirror.ts"
 import { type Moment, moment, Settled } from "./rounds.ts"
 import * as scripts from "./scripts.ts"
+import { checksOf, declarationsOf, declaredFor, renewedAfter } from "./versions.ts"
 
 /** What was read under a name: bytes, nothing, or that Redis could not be asked. */
 export type Answer = Buffer | null | "away"
@@ -86,6 +88,8 @@ export interface CellOptions extends scripts.CellKeys {
   readonly logCapacity: number
   /** How long a read waits at most for the mirror, in milliseconds. */
   readonly patience: number
+  /** What this process declares of tables. */
+  readonly declared: Declared
   /** True where there are other cells, whose answers may be used for those of this one. */
   readonly hasOthers: boolean
 }
@@ -184,6 +188,16 @@ export class Cell {
   readonly #validations = new Gathering<(isCovered: boolean) => void>((all) => this.#validate(all))
   readonly #acquiring = new Gathering<Waiting<Acquiring, Acquired>>((all) => void this.#acquireAll(all))
   readonly #storing = new Gathering<StoreWaiting>((all) => this.#storeAll(all))
+  /** How much this process has declared, and the sequences since which that is known, and at which it was declared last. */
+  #declaration:
+    | {
+        readonly count: number
+        readonly incarnation: string
+        readonly since: number
+        readonly renewed: number
+      }
+    | undefined
+  #declaring: Promise<void> | undefined
   /** Leases that could not be given back. */
   readonly #unreleased: Array<Lease> = []
   readonly #releasing = new Gathering<Lease>((all) => void this.#releaseAll(all))
@@ -570,6 +584,45 @@ export class Cell {
     }
   }
 
+  /**
+   * True when what this process declares of tables was known in the cell at a point: other processes have told of their
+   * writes since as it needs. Otherwise it is made known, for who begins later.
+   */
+  async hasDeclared({ incarnation, sequence }: Point): Promise<boolean> {
+    if (!this.#isDeclared(incarnation, sequence)) await this.#declare().catch(() => {})
+    else if (sequence - this.#declaration!.renewed > renewedAfter) this.#declare().catch(() => {})
+    return this.#isDeclared(incarnation, sequence) && this.#declaration!.since <= sequence
+  }
+
+  #isDeclared(incarnation: string, sequence: number): boolean {
+    const known = this.#declaration
+    return (
+      known !== undefined &&
+      known.incarnation === incarnation &&
+      known.count === this.options.declared.count &&
+      sequence - known.renewed < declaredFor
+    )
+  }
+
+  /** Makes known what this process declares of tables; all who wait for it share it. */
+  #declare(): Promise<void> {
+    return (this.#declaring ??= this.#declareNow().finally(() => {
+      this.#declaring = undefined
+    }))
+  }
+
+  async #declareNow(): Promise<void> {
+    const { declared } = this.options
+    const { count } = declared
+    const args = [newIncarnation(), ...declarationsOf(declared)]
+    const [incarnation, reached] = await this.#run<[string, string]>("declare", [], args)
+    const renewed = Number(reached)
+    const known = this.#declaration
+    // Where it was known all the time it is so from its first point on.
+    const isRenewal = known?.count === count && this.#isDeclared(incarnation, renewed)
+    this.#declaration = { count, incarnation, renewed, since: isRenewal ? known.since : renewed }
+  }
+
   /** Stores an answer unless something it rests on was invalidated since its point. */
   async store(item: Storing): Promise<Verdict> {
     const { key, point, tags } = item
@@ -669,14 +722,20 @@ export class Cell {
     send: Link["run"]
   ): Promise<Acknowledged> {
     const { epoch } = this.link
-    const { logCapacity, events } = this.options
-    const args = [newIncarnation(), logCapacity, events, told, "", 0, 0, ...members]
-    const [incarnation, previous, sequence, rows] = await send((redis) =>
-      scripts.run<Array<string | number>>(redis, "invalidate", this.options, [], args)
+    const { logCapacity, events, declared } = this.options
+    const args = [newIncarnation(), logCapacity, events, told, "", 0, 0]
+    const [incarnation, previous, sequence, rows, , others] = await send((redis) =>
+      scripts.run<Invalidated>(
+        redis,
+        "invalidate",
+        this.options,
+        [],
+        [...args, ...checksOf(members, declared), ...members]
+      )
     ).catch((error: unknown) => this.#giveUpLog(error, told, send))
-    const point = { incarnation: String(incarnation), sequence: Number(sequence) }
-    if (this.link.epoch === epoch) this.#noteOwn(point, Number(previous), members)
-    return { point, rows: Number(rows) }
+    const point = { incarnation, sequence: Number(sequence) }
+    if (this.link.epoch === epoch) this.#noteOwn(point, Number(previous), [...members, ...others])
+    return { point, rows }
   }
 
   /** An acknowledgement: unlike a message it comes after every answer that was given before it, in this order. */
@@ -694,7 +753,7 @@ export class Cell {
   }
 
   /** Where Redis has no room for the log, deleting it is allowed, and says the same of more. */
-  async #giveUpLog(error: unknown, told: string, send: Link["run"]): Promise<Array<string | number>> {
+  async #giveUpLog(error: unknown, told: string, send: Link["run"]): Promise<Invalidated> {
     // Redis 6 puts it amid what a script has failed with.
     if (!(error instanceof Error) || !/(^|-)OOM /.test(error.message)) throw error
     const { state, log, position, events } = this.options
@@ -702,7 +761,7 @@ export class Cell {
     this.mirror.forget()
     if (told !== "")
       await send((redis) => redis.publish(events, `invalidated\n0\n0\n0\n${told}`)).catch(() => {})
-    return ["0", 0, 0, 0]
+    return ["0", "0", "0", 0, 0, []]
   }
 
   /**
@@ -715,17 +774,18 @@ export class Cell {
     restsOn: ReadonlyArray<string>
   ): Promise<Acknowledged & { readonly isSound: boolean }> {
     const { epoch } = this.link
-    const { logCapacity, events } = this.options
+    const { logCapacity, events, declared } = this.options
     const told = message === undefined ? "" : JSON.stringify([message])
     const args = [newIncarnation(), logCapacity, events, told, point.incarnation, point.sequence]
-    const [incarnation, previous, sequence, rows, isOvertaken] = await this.#run<Array<string | number>>(
+    const looked = [restsOn.length, ...restsOn.map((id) => `:${id}`)]
+    const [incarnation, previous, sequence, rows, isOvertaken, others] = await this.#run<Invalidated>(
       "invalidate",
       [],
-      [...args, restsOn.length, ...restsOn.map((id) => `:${id}`), ...members]
+      [...args, ...looked, ...checksOf(members, declared), ...members]
     )
-    const reached = { incarnation: String(incarnation), sequence: Number(sequence) }
-    if (this.link.epoch === epoch) this.#noteOwn(reached, Number(previous), members)
-    return { point: reached, rows: Number(rows), isSound: isOvertaken !== 1 }
+    const reached = { incarnation, sequence: Number(sequence) }
+    if (this.link.epoch === epoch) this.#noteOwn(reached, Number(previous), [...members, ...others])
+    return { point: reached, rows, isSound: isOvertaken !== 1 }
   }
 
   #run<A>(
@@ -736,6 +796,16 @@ export class Cell {
     return this.link.run((redis) => scripts.run<A>(redis, name, this.options, keys, args))
   }
 }
+
+/** What an invalidating script answers. */
+type Invalidated = readonly [
+  incarnation: string,
+  previous: string,
+  sequence: string,
+  rows: number,
+  isOvertaken: number,
+  others: ReadonlyArray<string>
+]
 
 const namesOf = (entries: ReadonlyArray<Entry>): ReadonlyArray<string> => entries.map(({ entry }) => entry)
 

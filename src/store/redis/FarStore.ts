@@ -31,6 +31,7 @@ import type * as Scope from "effect/Scope"
 import { randomBytes } from "node:crypto"
 import { bounded } from "../../Attribution.ts"
 import type { CachemeError } from "../../CachemeError.ts"
+import type { Declared } from "../../Declared.ts"
 import * as Codec from "../../Codec.ts"
 import { absence, type Entry, type Miss, type Reason, type Stale } from "../../Entry.ts"
 import { freeze } from "../../freeze.ts"
@@ -63,6 +64,7 @@ import type { RedisSettings } from "./redisSettings.ts"
 import { isTooLong, moment } from "./rounds.ts"
 import * as scripts from "./scripts.ts"
 import { Undelivered } from "./Undelivered.ts"
+import { isOfTable, versionsOf } from "./versions.ts"
 
 /** How memory in front of Redis is set up. */
 export interface NearSettings {
@@ -78,6 +80,8 @@ export interface NearSettings {
 export interface FarSettings {
   readonly redis: RedisSettings
   readonly names: Names
+  /** What this process declares of tables. */
+  readonly declared: Declared
   /** How long a lease is good without being renewed, in milliseconds. */
   readonly lease: number
   /** How many distinct tags the log of a cell remembers. */
@@ -318,6 +322,7 @@ class FarStore implements Shared {
         lease: settings.lease,
         logCapacity: settings.logCapacity,
         patience: redis.deadline,
+        declared: settings.declared,
         hasOthers: names.cells > 1
       }
       const cell = new Cell(link, options, listener)
@@ -686,7 +691,8 @@ class FarStore implements Shared {
     const key = definition.id(node)
     const cell = this.cellOf(key)
     const named: Lease = lease ?? { lease: this.#names.lease(definition, key), token: "" }
-    const { exit, tags, timeToLive, took = 0, keep = { aged: 0, invalidated: 0 }, answers = [] } = entry
+    const { exit, timeToLive, took = 0, keep = { aged: 0, invalidated: 0 }, answers = [] } = entry
+    const tags = this.#withVersions(entry.tags)
     const stored = Effect.clockWith((clock) => {
       const now = clock.currentTimeMillisUnsafe()
       const header = {
@@ -701,6 +707,10 @@ class FarStore implements Shared {
         if (!this.isOpen) {
           if (lease !== undefined) cell.release(lease)
           return "failed"
+        }
+        if (tags.some(isOfTable) && !(await cell.hasDeclared(point))) {
+          if (lease !== undefined) cell.release(lease)
+          return "overtaken"
         }
         if (this.#mustSettle(answers) && !(await this.#isSoundLater(cell, answers, point, settled))) {
           if (lease !== undefined) cell.release(lease)
@@ -719,7 +729,7 @@ class FarStore implements Shared {
         if (verdict === "away" || !this.isOpen) return "failed"
         // What the mirror has learnt meanwhile counts for memory, too.
         if (verdict === "stored" && this.#near !== undefined) {
-          if (cell.mirror.endedBy(header, key) === undefined) this.#keep(node, entry, now)
+          if (cell.mirror.endedBy(header, key) === undefined) this.#keep(node, { ...entry, tags }, now)
           else this.#near.discard(node)
         }
         return verdict
@@ -742,6 +752,12 @@ class FarStore implements Shared {
     )
   }
 
+  /** Tags, and those because of which other processes' writes reach them: see `versions.ts`. */
+  #withVersions(tags: ReadonlyArray<string>): ReadonlyArray<string> {
+    const versions = versionsOf(tags, this.#settings.declared)
+    return versions.length === 0 ? tags : [...tags, ...versions]
+  }
+
   /** True when what a lookup has used may come of other cells: also by way of an answer that was looked up for it. */
   #mustSettle(answers: Answers): boolean {
     return this.#cells.length > 1 && answers.length > 0
@@ -759,7 +775,10 @@ class FarStore implements Shared {
       settled.incarnation === point.incarnation &&
       settled.sequence >= mirror.floor &&
       mirror.covers(point) &&
-      answers.every(([key, ...tags]) => mirror.invalidatedSince(settled.sequence, key!, tags) === undefined)
+      answers.every(
+        ([key, ...tags]) =>
+          mirror.invalidatedSince(settled.sequence, key!, this.#withVersions(tags)) === undefined
+      )
     )
   }
 

@@ -3,6 +3,7 @@ import type * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { CachemeError } from "../../CachemeError.ts"
+import { declared } from "../../Declared.ts"
 import { durationExpected, isDuration, isNear, nearExpected } from "../../Node.ts"
 import * as Settings from "../../Settings.ts"
 import type { Memory } from "../MemoryStore.ts"
@@ -45,7 +46,17 @@ export const make = (
     if (!isScanCount(scanCount)) return yield* Settings.invalid("scanCount", scanCount, scanExpected)
     if (typeof freeze !== "boolean") return yield* Settings.invalid("freeze", freeze, "true or false")
     const names = Names.make(prefix)
-    return { redis, names, lease: millisOf(lease), logCapacity, compression, scanCount, freeze, near }
+    return {
+      redis,
+      names,
+      declared,
+      lease: millisOf(lease),
+      logCapacity,
+      compression,
+      scanCount,
+      freeze,
+      near
+    }
   })
 
 /** Checks the options of memory in front, and fills in the defaults. Fails with `InvalidSetting`. */

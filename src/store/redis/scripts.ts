@@ -19,6 +19,7 @@
  * | `server` | the replication id of the server that wrote it: a restart or a promotion changes it |
  * | `longest` | for how long an entry was ever kept, in milliseconds, or `forever`: rows older than that are dropped |
  * | `pattern` | the sequence of the last pattern |
+ * | `groups`, `@table` | what processes have declared, see versions.ts: each with `=`, the sequence at which it was, and a comma |
  */
 import type { Redis } from "ioredis"
 
@@ -31,6 +32,9 @@ export interface CellKeys {
 
 /** How much longer than the longest time to live a row is remembered, so that slow lookups can be judged: 60 s. */
 const slack = 60_000_000
+
+/** For how long what was declared is kept beyond the longest time to live: a day. */
+const keptFor = 86_400_000_000
 
 const prelude = `
 local H, T, N = KEYS[1], KEYS[2], KEYS[3]
@@ -66,6 +70,15 @@ local function open(incarnation)
   local position = m[1] .. ':' .. m[2]
   if redis.pcall('GET', N) ~= position then redis.call('SET', N, position) end
   return m
+end
+-- What stands in a field of declarations and is not too old for an entry to rest on it, each with the sequence at which it
+-- was declared. By the last sequence and not by the clock, which may be set.
+local function declared(field, longest, last)
+  local known = {}
+  for what, at in string.gmatch(redis.call('HGET', H, field) or '', '([^=,]+)=(%d+),') do
+    if longest == 'forever' or last - at < longest * 1000 + ${keptFor} then known[#known + 1] = { what, at } end
+  end
+  return known
 end
 -- Who holds a lease; something else under its name, which would not end by itself, is thrown away.
 local function holder(L)
@@ -196,9 +209,10 @@ return out`,
 
   /**
    * Invalidates. Takes a new incarnation, how many rows the log may have, the channel, what to tell there (nothing if
-   * empty), an incarnation, a start and a number of members to look at first, these, and the members to invalidate.
-   * Answers incarnation, the sequence before and now, how many rows the log has, and 1 if one of the members looked at
-   * had been invalidated since the start.
+   * empty), an incarnation, a start and a number of members to look at first, these, what is declared of the tables that
+   * are told of (see versions.ts), and the members to invalidate. Answers incarnation, the sequence before and now, how
+   * many rows the log has, 1 if one of the members looked at had been invalidated since the start, and the members that
+   * were invalidated because of what others have declared.
    */
   invalidate: `
 local m = open(ARGV[1])
@@ -212,15 +226,39 @@ end
 local time = now()
 local n = num(math.max(m[2] + 1, time))
 local fields = { 'sequence', n }
-for i = 8 + count, #ARGV, 1000 do
-  local z = {}
-  for j = i, math.min(i + 999, #ARGV) do
-    z[#z + 1] = n
-    z[#z + 1] = ARGV[j]
-    if string.sub(ARGV[j], 1, 1) == '~' then fields[3], fields[4] = 'pattern', n end
+local others = {}
+local a = 9 + count
+for _ = 1, tonumber(ARGV[8 + count]) do
+  local name, own, groups, members = ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3])
+  for _, one in ipairs(declared('@' .. name, m[5], m[2])) do
+    local key = string.sub(one[1], 2)
+    if not string.find(own, ',' .. key .. ',', 1, true) then
+      others[#others + 1] = string.sub(one[1], 1, 1) == 'k' and ':@' .. name .. '!' .. key or ':@' .. name .. ':?'
+    end
   end
-  redis.call('ZADD', T, unpack(z))
+  if members > 0 then
+    for _, one in ipairs(declared('groups', m[5], m[2])) do
+      if groups == '' or not string.find(one[1], '~' .. name .. ':' .. groups .. '~', 1, true) then
+        for j = a + 4, a + 3 + members do others[#others + 1] = ARGV[j] end
+        break
+      end
+    end
+  end
+  a = a + 4 + members
 end
+local function invalidate(list, first, last)
+  for i = first, last, 1000 do
+    local z = {}
+    for j = i, math.min(i + 999, last) do
+      z[#z + 1] = n
+      z[#z + 1] = list[j]
+      if string.sub(list[j], 1, 1) == '~' then fields[3], fields[4] = 'pattern', n end
+    end
+    redis.call('ZADD', T, unpack(z))
+  end
+end
+invalidate(ARGV, a, #ARGV)
+invalidate(others, 1, #others)
 -- The oldest rows go: those too many, and those that no entry can be older than.
 local rows = redis.call('ZCARD', T) - 1
 local cap, longest = tonumber(ARGV[2]), m[5]
@@ -236,8 +274,32 @@ if drop > 0 then
 end
 redis.call('HSET', H, unpack(fields))
 redis.call('SET', N, m[1] .. ':' .. n)
-if ARGV[4] ~= '' then redis.pcall('PUBLISH', ARGV[3], table.concat({ 'invalidated', m[1], m[2], n, ARGV[4] }, '\\n')) end
-return { m[1], m[2], n, rows - drop, checked }`,
+if ARGV[4] ~= '' then 
+  -- Who hears it knows of nothing else that was invalidated: then it begins nowhere, and nobody goes on from it.
+  local before = #others == 0 and m[2] or '-'
+  redis.pcall('PUBLISH', ARGV[3], table.concat({ 'invalidated', m[1], before, n, ARGV[4] }, '\\n'))
+end
+return { m[1], m[2], n, rows - drop, checked, others }`,
+
+  /**
+   * Makes known what a process declares: fields of the state and what stands in them, in turn. Takes a new incarnation
+   * and these; answers incarnation and sequence. What is too old for an entry to rest on it is forgotten.
+   */
+  declare: `
+local m = open(ARGV[1])
+local fields = {}
+for i = 2, #ARGV, 2 do
+  local field, what = ARGV[i], ARGV[i + 1]
+  fields[field] = fields[field] or {}
+  fields[field][what] = m[2]
+end
+for field, own in pairs(fields) do
+  local text = ''
+  for _, one in ipairs(declared(field, m[5], m[2])) do own[one[1]] = own[one[1]] or one[2] end
+  for what, at in pairs(own) do text = text .. what .. '=' .. at .. ',' end
+  redis.call('HSET', H, field, text)
+end
+return { m[1], m[2] }`,
 
   /** Begins the cell anew, whatever it holds. Takes a new incarnation. */
   reset: `return begin(ARGV[1])`,
@@ -310,7 +372,11 @@ const isAnswer: Record<Name, (reply: unknown, keys: number) => boolean> = {
     isTuple(reply.slice(0, 2), isDigits, isDigits) &&
     isList(reply.slice(2), keys, isNumber),
   store: (reply, keys) => isList(reply, keys / 2, isText),
-  invalidate: (reply) => isTuple(reply, isDigits, isDigits, isDigits, isNumber, isNumber),
+  invalidate: (reply) =>
+    isTuple(reply, isDigits, isDigits, isDigits, isNumber, isNumber, (others) =>
+      isList(others, Array.isArray(others) ? others.length : 0, isText)
+    ),
+  declare: (reply) => isTuple(reply, isDigits, isDigits),
   reset: (reply) => Array.isArray(reply) && reply.length > 0 && reply.every(isText),
   renew: isNumber,
   release: isNumber,

@@ -77,6 +77,7 @@ const aCell = (url: string = inject("redisUrl")) => {
     lease: 5000,
     logCapacity: 100_000,
     patience: 2000,
+    declared: { count: 0, tables: new Map() },
     hasOthers: false
   }
   const process = (more: Partial<CellOptions> = {}, listener: Partial<Listener> = {}) => {

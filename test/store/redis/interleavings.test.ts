@@ -834,7 +834,7 @@ describe("a cache", () => {
         truth++
         // An invalidation of which no message tells.
         yield* Effect.promise(() =>
-          scripts.run(admin, "invalidate", keys, [], ["1", 1000, "", "", "", 0, 0, `:#fact:${id}`])
+          scripts.run(admin, "invalidate", keys, [], ["1", 1000, "", "", "", 0, 0, 0, `:#fact:${id}`])
         )
         if (kind === "bounded")
           assert.strictEqual(yield* one(inner(id)), before, "memory believes it for a while")

@@ -35,7 +35,7 @@ const aCell = async (url: string = inject("redisUrl")) => {
   ) => scripts.run<A>(redis, name, keys, own, args)
   let begun = 0
   const anew = () => `${prefix.length}${++begun}`
-  const noCheck = ["", 0, 0]
+  const noCheck = ["", 0, 0, 0]
   const invalidate = async (members: ReadonlyArray<string>, capacity = 1000, told = "") => {
     const [incarnation, previous, sequence, rows, checked] = await run<Array<string | number>>(
       "invalidate",
@@ -366,6 +366,7 @@ describe("invalidate", () => {
           since.sequence,
           restsOn.length,
           ...restsOn,
+          0,
           ":row:1"
         ]
       )
