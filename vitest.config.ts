@@ -26,7 +26,7 @@ export default defineConfig(({ mode }) => ({
             "test/support/**",
             "test/drizzle/model/**",
             "test/drizzle/{Model,changedRows,rowImages,cascades,effects,rights,statementTables,preparedStatements,placeholders,postgresDriver,DbLive}.test.ts",
-            "test/store/redis/{Link,redisSettings,names,entryBytes,compression,Mirror,Cell,scripts,Undelivered}.test.ts"
+            "test/store/redis/{Link,redisSettings,names,entryBytes,compression,Mirror,Cell,scripts,Undelivered,rounds,versions}.test.ts"
           ]
         }
       },

@@ -52,6 +52,26 @@ describe("an entry that rests on what its process declares", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("is told of any write by who tells rows otherwise", () =>
+    Effect.gen(function* () {
+      const prefix = ownPrefix()
+      const other = declaredOf({ books: { row: "isbn text" } })
+      const [reader, writer] = [yield* start(prefix, plain), yield* start(prefix, other)]
+      const ofRow = { ...entry, tags: ["@books:id=1", "@books:?"] }
+      assert.strictEqual(yield* Effect.flatMap(reader.begin, (fill) => fill.store(ofRow)), "stored")
+      const later = yield* reader.begin
+      yield* writer.invalidate("@books:*", "@books:isbn=9")
+      assert.strictEqual(yield* later.store(ofRow), "overtaken")
+      const alike = yield* reader.begin
+      yield* reader.invalidate("@books:*", "@books:id=2")
+      assert.strictEqual(
+        yield* alike.store(ofRow),
+        "stored",
+        "nobody else has stored what rests on the table"
+      )
+    }).pipe(Effect.scoped)
+  )
+
   it.live("is declared anew once that is long ago, or the cell has begun anew", () =>
     Effect.gen(function* () {
       const prefix = ownPrefix()
