@@ -162,8 +162,8 @@ export const tablePrefix = (table: string, groups: ReadonlyArray<string> = []): 
 /** What follows the prefix in the ids of the two tags that are the table's: some row, and rows that nobody can name. */
 export const [allRows, unknownRows] = ["*", "?"] as const
 
-/** True for the id of a table's tag. */
-export const isOfTable = (id: string): boolean => id.startsWith("@")
+/** True for the id of a table's tag: not for that of a declared key, which has no colon. */
+export const isOfTable = (id: string): boolean => id.startsWith("@") && prefixEnd(id) > 0
 
 /** The table that the id of a tag belongs to; `undefined` for other ids. */
 export const tableOf = (id: string): string | undefined =>

@@ -39,6 +39,7 @@ import * as Freshness from "../../Freshness.ts"
 import { Cause, Invalidation, type Request, type Targets } from "../../Invalidation.ts"
 import * as Node from "../../Node.ts"
 import * as Pattern from "../../Pattern.ts"
+import * as Tag from "../../Tag.ts"
 import type {
   Acquired,
   Applied,
@@ -64,7 +65,7 @@ import type { RedisSettings } from "./redisSettings.ts"
 import { isTooLong, moment } from "./rounds.ts"
 import * as scripts from "./scripts.ts"
 import { Undelivered } from "./Undelivered.ts"
-import { isOfTable, versionsOf } from "./versions.ts"
+import { versionsOf } from "./versions.ts"
 
 /** How memory in front of Redis is set up. */
 export interface NearSettings {
@@ -708,7 +709,7 @@ class FarStore implements Shared {
           if (lease !== undefined) cell.release(lease)
           return "failed"
         }
-        if (tags.some(isOfTable) && !(await cell.hasDeclared(point))) {
+        if (tags.some(Tag.isOfTable) && !(await cell.hasDeclared(point))) {
           if (lease !== undefined) cell.release(lease)
           return "overtaken"
         }

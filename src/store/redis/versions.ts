@@ -44,9 +44,6 @@ export const declarationsOf = ({ tables }: Declared): ReadonlyArray<string> => {
   ]
 }
 
-/** True for ids of tables' tags, which other processes may declare otherwise. */
-export const isOfTable = (id: string): boolean => id.startsWith("@") && id.includes(":")
-
 /** The tags that an entry carries beside others, because of the keys that it rests on. */
 export const versionsOf = (ids: ReadonlyArray<string>, { tables }: Declared): ReadonlyArray<string> => {
   const versions = new Set<string>()
