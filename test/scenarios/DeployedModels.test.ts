@@ -21,15 +21,15 @@ const books = pgTable("books", {
 
 type Program = typeof import("../../src/index.ts") & typeof import("../../src/drizzle/index.ts")
 
-const declarations = {
+type Models = "no model" | "plain" | "by author" | "by title" | "stats" | "other stats"
+const declarations: Readonly<Record<Models, object | undefined>> = {
   "no model": undefined,
   plain: {},
   "by author": { keys: { byAuthor: ["authorId"] } },
   "by title": { keys: { byTitle: ["title"] } },
   stats: { volatile: { stats: ["views"] } },
   "other stats": { volatile: { stats: ["views", "title"] } }
-} as const
-type Models = keyof typeof declarations
+}
 
 type Near = "validated" | "bounded"
 
@@ -48,7 +48,7 @@ beforeAll(async () => {
       ...(await import("../../src/index.ts")),
       ...(await import("../../src/drizzle/index.ts"))
     }
-    if (options !== undefined) program.Model.make(books, options as {})
+    if (options !== undefined) program.Model.make(books, options)
     for (const near of ["validated", "bounded"] as const)
       for (const number of [1, 2])
         processes.set(
@@ -78,8 +78,8 @@ const makeProcess = ({ Cacheme, Node, Db }: Program, context: Context.Context<an
     key: { pin: Schema.String },
     value: Schema.Array(Schema.String)
   }) {}
-  const as = <A, E>(self: Effect.Effect<A, E, any>) =>
-    Effect.provideContext(self, context) as Effect.Effect<A, E>
+  const as = <A, E>(self: Effect.Effect<A, E, any>): Effect.Effect<A, E> =>
+    Effect.provideContext(self, context)
   const [title, counted] = [{ title: books.title }, { title: books.title, views: books.views }]
   const queries = {
     "title of a row": Db.query((db) => db.select(title).from(books).where(eq(books.id, 1))),
