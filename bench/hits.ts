@@ -101,13 +101,12 @@ const amongOthers = async (): Promise<Reader> => {
 /** The README's quick start. */
 const quickStart = async (): Promise<Reader> => {
   const books = pgTable("books", { id: integer().primaryKey(), title: text().notNull() })
-  const Books = Model.make(books)
+  Model.make(books)
   class Book extends Schema.Class<Book>("Book")({ id: Schema.Int, title: Schema.String }) {}
   class BookNode extends Node.Class<BookNode>()("book", {
     key: { id: Schema.Int },
     value: Book,
-    timeToLive: "10 minutes",
-    tags: ({ id }) => Books.row({ id })
+    timeToLive: "10 minutes"
   }) {}
   const book = (id: number) =>
     Db.query((db) => db.select().from(books).where(eq(books.id, id))).pipe(

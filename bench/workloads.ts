@@ -7,6 +7,7 @@ import { Apart, measure, type Measured, type Subject, summarize, timed } from ".
 import * as hits from "./hits.ts"
 import { makePeers, type Value } from "./peers.ts"
 import { redisWorkloads } from "./redisWorkloads.ts"
+import { W13 } from "./reads.ts"
 import { W12 } from "./writes.ts"
 import { hitRatios } from "./traces.ts"
 
@@ -335,4 +336,4 @@ const W11: Workload = {
 }
 
 /** All workloads. */
-export const workloads: ReadonlyArray<Workload> = [W1, W5, W6, W8, W9, W11, ...redisWorkloads, W12]
+export const workloads: ReadonlyArray<Workload> = [W1, W5, W6, W8, W9, W11, ...redisWorkloads, W12, W13]
