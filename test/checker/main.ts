@@ -19,6 +19,9 @@ import { type Fault, faults } from "./chaos.ts"
 import { check, type CheckOptions, everyPhase, type Findings, nameOf } from "./check.ts"
 import { type Mode, modes } from "./messages.ts"
 import { sabotageOf, sabotages } from "./sabotage.ts"
+import { helpIfAsked } from "../support/help.ts"
+
+helpIfAsked(import.meta.filename)
 
 const { values } = parseArgs({
   options: {

@@ -26,6 +26,9 @@ import { type FormReads, type ReadPrecision, sumOf } from "./readTally.ts"
 import { type PageTally, runMix } from "./realisticMix.ts"
 import { filmSchema } from "./relations.ts"
 import { type Server, serversOf, start } from "./servers.ts"
+import { helpIfAsked } from "../../support/help.ts"
+
+helpIfAsked(import.meta.filename)
 
 const { values } = parseArgs({
   options: {

@@ -22,6 +22,9 @@ import type { Failure } from "./minimal.ts"
 import { sabotageOf, sabotages } from "./sabotage.ts"
 import type { Precision } from "./tally.ts"
 import { type Server, serversOf, start } from "./servers.ts"
+import { helpIfAsked } from "../../support/help.ts"
+
+helpIfAsked(import.meta.filename)
 
 const { values } = parseArgs({
   options: {

@@ -293,11 +293,11 @@ const equals = (chance: Chance, column: Column, value: unknown, other: () => unk
         ? sql`${column} = any(array[${param(value)}, ${param(other())}]::int[])`
         : eq(column, value)
     case 11:
-      return isInteger(column) ? sql`${column} = ${String(value)}::int` : eq(column, value)
+      return typeof value === "number" ? sql`${column} = ${`${value}`}::int` : eq(column, value)
     case 12:
       return sql`${column} is not distinct from ${param(value)}`
     case 13:
-      return isInteger(column) ? sql`${column}::text = ${String(value)}` : eq(column, value)
+      return typeof value === "number" ? sql`${column}::text = ${`${value}`}` : eq(column, value)
     default:
       return eq(column, value)
   }

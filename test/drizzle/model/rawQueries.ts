@@ -102,7 +102,7 @@ export const rawQueries: ReadonlyArray<(chance: Chance) => SQL> = [
   (chance) =>
     sql`select count(*) filter (where returned) as returned, count(*) as n from rentals where customer_id = ${customer(chance)}`,
   (chance) => sql`select city from stores where visits > ${few(chance)}`,
-  (chance) => sql`select 1 as one`,
+  () => sql`select 1 as one`,
   (chance) =>
     sql`select * from generate_series(1, 2) g(id) left join notes n on n.id = g.id and n.film_id = ${film(chance)}`
 ]
