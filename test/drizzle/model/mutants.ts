@@ -48,7 +48,7 @@ const outer = [
   "three left joins",
   "anti join"
 ]
-const withValues = ["with parents", "inner join", "left join", "three left joins", "find with", "find deep"]
+const withValues = ["with related", "inner join", "left join", "three left joins", "find with", "find deep"]
 
 /** All of them. */
 export const mutants: ReadonlyArray<Mutant> = [
@@ -212,7 +212,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "is null",
     is: "a column of the nullable side of an outer join that is null is taken for one that was null",
     changes: [reads("place !== undefined && !nullable.has(place.source)) put", "place !== undefined) put")],
-    forms: ["anti join", "left join", "three joins"]
+    forms: ["anti join", "conditions in ON"]
   },
   {
     name: "empty answer",
@@ -220,25 +220,25 @@ export const mutants: ReadonlyArray<Mutant> = [
     changes: [
       tags(`if (needsRow && rows.length === 0) return "its rows are told by an answer that is empty"`, "")
     ],
-    forms: ["with parents", "inner join", "three inner joins"]
+    forms: ["with related"]
   },
   {
     name: "any shown row",
     is: "values are taken from the rows that an answer shows, whichever these are",
     changes: [reads("if (!isShownWithAll && !isOnly) continue", "")],
-    forms: withValues
+    forms: ["with related"]
   },
   {
     name: "the first table by what is shown",
     is: "values are taken for the table that is read first",
     changes: [reads("areAllShown && before.includes(from.source)", "areAllShown")],
-    forms: ["with parents", "inner join"]
+    forms: ["with related", "inner join"]
   },
   {
     name: "any inner join",
     is: "any inner join is taken for one along a foreign key",
     changes: [reads(`(type === "inner" && this.#isAlongForeignKey(tree, sources))`, `type === "inner"`)],
-    forms: withValues
+    forms: ["with related"]
   },
   {
     name: "any key",
@@ -253,7 +253,7 @@ export const mutants: ReadonlyArray<Mutant> = [
         `const pairs = condition.filter(({ _tag }) => _tag === "Same").map((atom) => {`
       )
     ],
-    forms: ["with parents", "inner join"]
+    forms: ["with related"]
   },
   {
     name: "limit",
@@ -264,13 +264,13 @@ export const mutants: ReadonlyArray<Mutant> = [
         "if (trees.length !== 1)"
       )
     ],
-    forms: withValues
+    forms: ["with related"]
   },
   {
     name: "conditions on what is joined",
     is: "an answer is taken for one that shows all there is, though a condition on what is joined leaves rows out",
     changes: [reads("others.some((other) => mentions(select.whereClause, other))", "false")],
-    forms: ["with parents", "left join", "inner join"]
+    forms: ["with related"]
   },
   {
     name: "groups show rows",
@@ -292,7 +292,7 @@ export const mutants: ReadonlyArray<Mutant> = [
         "value !== undefined"
       )
     ],
-    forms: ["with parents", "inner join"]
+    forms: ["with related"]
   },
   {
     name: "nullable is one row",

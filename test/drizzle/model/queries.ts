@@ -690,19 +690,21 @@ const antiJoin: Form = (chance, db) => {
   return selected(chance, db, made, where)
 }
 
-/** A film or the like with what it refers to, as programs have it: the columns that refer are selected, or are not. */
-const withParents: Form = (chance, db) => {
-  const fitting = foreignKeys.filter(([from]) => byName.has(from))
-  const [from, to, on] = chance.of(fitting)
+/**
+ * A film or the like with what it refers to, or what refers to it, as programs have it: the columns by which they belong
+ * together are selected, or are not.
+ */
+const withRelated: Form = (chance, db) => {
+  const [from, to, on] = chance.of(edges)
   const base = named(chance, placeNamed(from), [])
-  const parent = named(chance, placeNamed(to), [base])
+  const joined = named(chance, placeNamed(to), [base])
   const how = chance.of(["leftJoin", "innerJoin"] as const)
   const kind = chance.below(5)
   const own = Object.fromEntries(Object.keys(on).map((property, i) => [`own${i}`, base.as[property]]))
-  const other = Object.fromEntries(Object.values(on).map((property, i) => [`other${i}`, parent.as[property]]))
+  const other = Object.fromEntries(Object.values(on).map((property, i) => [`other${i}`, joined.as[property]]))
   const shown = {
     a: base.as[chance.of(propertiesOf(base))],
-    b: parent.as[chance.of(propertiesOf(parent))]
+    b: joined.as[chance.of(propertiesOf(joined))]
   }
   const fields =
     kind === 0
@@ -715,10 +717,23 @@ const withParents: Form = (chance, db) => {
             ? shown
             : { ...own, ...other, ...shown }
   const extra = chance.below(8)
-  const linked = onEdge(parent, base, on)
-  const isOn = extra === 6 ? and(linked, loose(chance, parent)) : linked
-  const where = and(pin(chance, base), extra === 7 ? loose(chance, parent) : undefined)
-  return ended(chance, select(db, fields).from(base.as)[how](parent.as, isOn).where(where), [base, parent])
+  const linked = onEdge(joined, base, on)
+  const isOn = extra === 6 ? and(linked, loose(chance, joined)) : linked
+  // Not only by what pins both.
+  const condition = chance.below(4)
+  const where = and(
+    condition < 2 ? pin(chance, base) : condition === 2 ? compareKey(chance, base) : loose(chance, base),
+    extra === 7 ? loose(chance, joined) : undefined
+  )
+  return ended(chance, select(db, fields).from(base.as)[how](joined.as, isOn).where(where), [base, joined])
+}
+
+/** That some other key than the first has a value, or is null. */
+const compareKey = (chance: Chance, place: Named): SQL => {
+  const key = chance.of(place.keys.length > 1 ? place.keys.slice(1) : [Object.keys(place.values)])
+  const [property] = key as [string]
+  const value = chance.below(2) === 0 ? null : place.values[property]!(chance)
+  return value === null ? isNull(place.as[property]) : eq(place.as[property], value)
 }
 
 const distinct: Form = (chance, db) => {
@@ -858,7 +873,7 @@ const setsAndWindows: Form = (chance, db) => {
         .from(film) as any
     }
   if (kind === 1) {
-    const n = sql`sum((select count(*) from archive.reviews r where r.film_id = f.id)) over ()`
+    const n = sql`sum((select count(*) from film_actor x where x.film_id = f.id)) over ()`
     return {
       statement: db.select({ id: film.id, n }).from(film).orderBy(asc(film.id)).limit(2) as any,
       isOrdered: true
@@ -1267,7 +1282,7 @@ const forms: Readonly<Record<string, Form>> = {
   "full join": joinedBy(["fullJoin"]),
   "cross join": joinedBy(["crossJoin"]),
   "conditions in ON": byOn,
-  "with parents": withParents,
+  "with related": withRelated,
   "anti join": antiJoin,
   "self join": selfJoin,
   "three left joins": joinedBy(["leftJoin"], 3),
