@@ -413,7 +413,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "null outside",
     is: "a column that is null outside of a query is taken to be null in its rows",
     changes: [reads("pinned === values || isNull ?", "pinned === values ?")],
-    forms: ["derived", "raw"]
+    forms: ["derived joins"]
   },
   {
     name: "other names",

@@ -936,7 +936,6 @@ const derivedJoin: Form = (chance, db) => {
 
 /** A query in place of a table. */
 const derived: Form = (chance, db) => {
-  if (chance.below(4) === 3) return derivedJoin(chance, db)
   const inner = aliased(somePlace(chance))
   const [own, others] = [inner.keys[0]?.[0] ?? "customerId", chance.of(propertiesOf(inner))]
   const isGrouped = chance.below(3) === 0
@@ -1303,6 +1302,7 @@ const forms: Readonly<Record<string, Form>> = {
   scalar,
   "sets and windows": setsAndWindows,
   derived,
+  "derived joins": derivedJoin,
   with: withNamed,
   "set operators": combined,
   aggregate,
