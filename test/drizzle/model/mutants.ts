@@ -220,13 +220,13 @@ export const mutants: ReadonlyArray<Mutant> = [
     changes: [
       tags(`if (needsRow && rows.length === 0) return "its rows are told by an answer that is empty"`, "")
     ],
-    forms: ["with related"]
+    forms: ["with some related"]
   },
   {
     name: "any shown row",
     is: "values are taken from the rows that an answer shows, whichever these are",
     changes: [reads("if (!isShownWithAll && !isOnly) continue", "")],
-    forms: ["with related"]
+    forms: ["with related", "with some related"]
   },
   {
     name: "the first table by what is shown",
@@ -253,7 +253,7 @@ export const mutants: ReadonlyArray<Mutant> = [
         `const pairs = condition.filter(({ _tag }) => _tag === "Same").map((atom) => {`
       )
     ],
-    forms: ["with related"]
+    forms: ["with some related"]
   },
   {
     name: "limit",
@@ -270,7 +270,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "conditions on what is joined",
     is: "an answer is taken for one that shows all there is, though a condition on what is joined leaves rows out",
     changes: [reads("others.some((other) => mentions(select.whereClause, other))", "false")],
-    forms: ["with related"]
+    forms: ["with some related"]
   },
   {
     name: "groups show rows",
@@ -338,12 +338,6 @@ export const mutants: ReadonlyArray<Mutant> = [
     forms: ["view open_films", "view teams"]
   },
   {
-    name: "names of common tables",
-    is: "a common table is taken for the table whose name it has",
-    changes: [reads("schemaname === undefined ? known.get(relname) : undefined", "undefined")],
-    forms: ["with", "raw"]
-  },
-  {
     name: "filters pass limits",
     is: "what is asked of a query's answer is taken to hold of its rows before they are limited, grouped or made distinct",
     changes: [
@@ -352,17 +346,7 @@ export const mutants: ReadonlyArray<Mutant> = [
         "return true"
       )
     ],
-    forms: ["derived", "with"]
-  },
-  {
-    name: "values of a nullable side",
-    is: "a column of the nullable side of an outer join is taken to have its values outside of the query, too",
-    changes: [
-      reads(
-        "nullable.has(place.source) ? undefined : pins.get(place.source)?.get(place.column)",
-        "pins.get(place.source)?.get(place.column)"
-      )
-    ]
+    forms: ["filtered outside"]
   },
   {
     name: "no groups",
@@ -386,16 +370,6 @@ export const mutants: ReadonlyArray<Mutant> = [
     is: "a table's name in the place of a column is not taken to name volatile columns",
     changes: [reads("[...this.#single].some((name) => this.#aliases.has(name))", "false")],
     forms: ["raw"]
-  },
-  {
-    name: "added by any join",
-    is: "what a lateral query finds is taken to leave no row out, however it is joined",
-    changes: [
-      reads(
-        "others.length > 0 || source.outputs?.length !== 1 || !isAdded",
-        "others.length > 0 || source.outputs?.length !== 1"
-      )
-    ]
   },
   {
     name: "sets show rows",

@@ -728,6 +728,38 @@ const withRelated: Form = (chance, db) => {
   return ended(chance, select(db, fields).from(base.as)[how](joined.as, isOn).where(where), [base, joined])
 }
 
+/** What is shown with the column that refers to what it is joined with, of which only some rows are wanted. */
+const withSomeRelated: Form = (chance, db) => {
+  const [from, to, on] = chance.of(foreignKeys)
+  const base = named(chance, placeNamed(from), [])
+  const joined = aliased(placeNamed(to))
+  const own = Object.fromEntries(Object.keys(on).map((property, i) => [`own${i}`, base.as[property]]))
+  const property = chance.of(Object.keys(joined.values))
+  const value = joined.values[property]!(chance)
+  const some =
+    value === null
+      ? isNull(joined.as[property])
+      : chance.below(2) === 0
+        ? eq(joined.as[property], value)
+        : ne(joined.as[property], value)
+  const linked = onEdge(joined, base, on)
+  const isInOn = chance.below(2) === 0
+  const key = chance.below(2) === 0 ? base.keys[0] : chance.of(base.keys)
+  const where = and(
+    ...(key ?? ["customerId"]).map((property) => {
+      const drawn = base.values[property]!(chance)
+      return drawn === null ? isNull(base.as[property]) : eq(base.as[property], drawn)
+    }),
+    isInOn ? undefined : some
+  )
+  const how = chance.below(3) < 2 ? "innerJoin" : "leftJoin"
+  const fields = { ...own, a: joined.as[chance.of(propertiesOf(joined))] }
+  const statement: any = (db.select(fields).from(base.as) as any)
+    [how](joined.as, isInOn ? and(linked, some) : linked)
+    .where(where)
+  return { statement }
+}
+
 /** That some other key than the first has a value, or is null. */
 const compareKey = (chance: Chance, place: Named): SQL => {
   const key = chance.of(place.keys.length > 1 ? place.keys.slice(1) : [Object.keys(place.values)])
@@ -906,6 +938,41 @@ const combined: Form = (chance, db) => {
   if (kind < 3) return { statement: first }
   if (kind === 3) return { statement: chance.of(setOperators)(integers(chance, db), first) }
   return { statement: first.orderBy(sql`1`).limit(2), isOrdered: true }
+}
+
+/** Rows that are limited, numbered or made distinct inside, of which some are asked for outside. */
+const filteredOutside: Form = (chance, db) => {
+  const inner = aliased(somePlace(chance))
+  const own = inner.as[inner.keys[0]?.[0] ?? "customerId"]
+  const other = inner.as[chance.of(propertiesOf(inner))]
+  const where = chance.below(3) === 0 ? loose(chance, inner) : undefined
+  const kind = chance.below(3)
+  const keys = sql.join([...totalOrder([inner])], sql`, `)
+  const base: any =
+    kind === 0
+      ? db
+          .select({ own, n: sql`${other}`.as("n") })
+          .from(inner.as)
+          .where(where)
+          .orderBy(...totalOrder([inner]))
+          .limit(1 + chance.below(3))
+      : kind === 1
+        ? db
+            .select({ own, n: sql`row_number() over (order by ${keys})`.as("n") })
+            .from(inner.as)
+            .where(where)
+        : db
+            .selectDistinctOn([other], { own, n: sql`${other}`.as("n") })
+            .from(inner.as)
+            .where(where)
+            .orderBy(asc(other), ...totalOrder([inner]))
+  const value = 1 + chance.below(5)
+  if (chance.below(3) === 0) {
+    const sub: any = db.$with("sub").as(base)
+    return { statement: db.with(sub).select().from(sub).where(eq(sub.own, value)) as any }
+  }
+  const sub = base.as("sub")
+  return { statement: db.select().from(sub).where(eq(sub.own, value)) as any }
 }
 
 /** A query with a join in place of a table, of which something is asked outside. */
@@ -1211,6 +1278,7 @@ const relational =
     if (where !== undefined) config["where"] = where
     nestedWhere(chance, name, config)
     if (isFirst) delete config["limit"]
+    if (isOrdered && chance.below(4) === 3) config["offset"] = 1
     const query = (db as any).query[name]
     return {
       statement: isFirst ? query.findFirst(config) : query.findMany(config),
@@ -1282,6 +1350,7 @@ const forms: Readonly<Record<string, Form>> = {
   "cross join": joinedBy(["crossJoin"]),
   "conditions in ON": byOn,
   "with related": withRelated,
+  "with some related": withSomeRelated,
   "anti join": antiJoin,
   "self join": selfJoin,
   "three left joins": joinedBy(["leftJoin"], 3),
@@ -1303,6 +1372,7 @@ const forms: Readonly<Record<string, Form>> = {
   "sets and windows": setsAndWindows,
   derived,
   "derived joins": derivedJoin,
+  "filtered outside": filteredOutside,
   with: withNamed,
   "set operators": combined,
   aggregate,
