@@ -818,6 +818,44 @@ const aggregate: Form = (chance, db) => {
     : { statement: having.orderBy(desc(count()), asc(group)).limit(2), isOrdered: true }
 }
 
+/** Groups by the column that belongs to what is joined, of which those with few rows are left out. */
+const groupsOfRelated: Form = (chance, db) => {
+  const [from, to, on] = chance.of(edges)
+  const [base, joined] = [named(chance, placeNamed(from), []), aliased(placeNamed(to))]
+  const group = base.as[Object.keys(on)[0]!]
+  const n = count(joined.as[joined.keys[0]?.[0] ?? "customerId"])
+  const how = chance.of(["leftJoin", "innerJoin"] as const)
+  const statement: any = (db.select({ group, n }).from(base.as) as any)
+    [how](joined.as, onEdge(joined, base, on))
+    .where(chance.below(3) < 2 ? pin(chance, base) : loose(chance, base))
+    .groupBy(group)
+    .having(gte(n, 1 + chance.below(2)))
+  return { statement }
+}
+
+/** The first row in the order of what is joined last, by way of a row that may not be there. */
+const orderedByJoined: Form = (chance, db) => {
+  const [middle, last, on] = chance.of(foreignKeys)
+  const [, from, back] = chance.of(edgesOf(middle))
+  const base = named(chance, placeNamed(from), [])
+  const [between, joined] = [aliased(placeNamed(middle)), aliased(placeNamed(last))]
+  const key = between.keys[0]?.[0] ?? "customerId"
+  const pinned = and(
+    onEdge(between, base, reversed(back)),
+    eq(between.as[key], someValue(chance, between, key))
+  )
+  const refers = between.as[Object.keys(on)[0]!]
+  const statement: any = (db.select({ refers, a: base.as[propertiesOf(base)[0]!] }).from(base.as) as any)
+    .leftJoin(between.as, pinned)
+    .leftJoin(joined.as, onEdge(joined, between, on))
+    .orderBy(
+      chance.below(2) === 0 ? desc(someColumn(chance, [joined])) : asc(someColumn(chance, [joined])),
+      ...totalOrder([base, between, joined])
+    )
+    .limit(1 + chance.below(2))
+  return { statement, isOrdered: true }
+}
+
 /** How many there are, by `$count`: by itself, or for each row. */
 const counted: Form = (chance, db) => {
   const place = named(chance, somePlace(chance), [])
@@ -1376,6 +1414,8 @@ const forms: Readonly<Record<string, Form>> = {
   with: withNamed,
   "set operators": combined,
   aggregate,
+  "groups of related": groupsOfRelated,
+  "ordered by what is joined": orderedByJoined,
   distinct,
   $count: counted,
   "text for a table": fromText,
