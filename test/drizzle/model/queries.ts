@@ -513,6 +513,9 @@ const source = (
   return { scope, from, joins: joined }
 }
 
+const withJoin = (builder: any, how: Join["how"], table: unknown, on: SQL | undefined): any =>
+  builder[how](table, on)
+
 const joinedTo = (builder: any, joins: ReadonlyArray<Join>): any =>
   joins.reduce(
     (builder, { how, place, on }) =>
@@ -754,9 +757,8 @@ const withSomeRelated: Form = (chance, db) => {
   )
   const how = chance.below(3) < 2 ? "innerJoin" : "leftJoin"
   const fields = { ...own, a: joined.as[chance.of(propertiesOf(joined))] }
-  const statement: any = (db.select(fields).from(base.as) as any)
-    [how](joined.as, isInOn ? and(linked, some) : linked)
-    .where(where)
+  const selecting = db.select(fields).from(base.as)
+  const statement = withJoin(selecting, how, joined.as, isInOn ? and(linked, some) : linked).where(where)
   return { statement }
 }
 
@@ -825,8 +827,7 @@ const groupsOfRelated: Form = (chance, db) => {
   const group = base.as[Object.keys(on)[0]!]
   const n = count(joined.as[joined.keys[0]?.[0] ?? "customerId"])
   const how = chance.of(["leftJoin", "innerJoin"] as const)
-  const statement: any = (db.select({ group, n }).from(base.as) as any)
-    [how](joined.as, onEdge(joined, base, on))
+  const statement = withJoin(db.select({ group, n }).from(base.as), how, joined.as, onEdge(joined, base, on))
     .where(chance.below(3) < 2 ? pin(chance, base) : loose(chance, base))
     .groupBy(group)
     .having(gte(n, 1 + chance.below(2)))
@@ -1098,11 +1099,15 @@ const withNamed: Form = (chance, db) => {
   })
   if (kind === 1)
     return end(
-      db
-        .with(first)
-        .select({ ...fields, own: first.own })
-        .from(outer.as)
-        [chance.of(joins)](first, eq(first.own, column))
+      withJoin(
+        db
+          .with(first)
+          .select({ ...fields, own: first.own })
+          .from(outer.as),
+        chance.of(joins),
+        first,
+        eq(first.own, column)
+      )
     )
   if (kind === 2)
     return {
@@ -1249,7 +1254,7 @@ interface Level {
 }
 
 /** What is asked at one level: all draws are made here, as Drizzle may call a function more than once. */
-const level = (chance: Chance, db: AnyDatabase, name: string, { isOrdered, depth, isMany }: Level): any => {
+const level = (chance: Chance, name: string, { isOrdered, depth, isMany }: Level): any => {
   const place = placeOfProperty(name)
   const properties = propertiesOf(place)
   const config: Record<string, any> = {}
@@ -1265,7 +1270,7 @@ const level = (chance: Chance, db: AnyDatabase, name: string, { isOrdered, depth
         relation,
         chance.below(3) === 0 && !isOrdered
           ? true
-          : level(chance, db, relations[relation]!, {
+          : level(chance, relations[relation]!, {
               isOrdered,
               depth: depth - 1,
               isMany: !isOne(relation)
@@ -1303,7 +1308,7 @@ const relational =
     const place = placeOfProperty(name)
     const isFirst = chance.below(3) === 2
     const isOrdered = isFirst || chance.below(2) === 1
-    const config = level(chance, db, name, { isOrdered, depth, isMany: true })
+    const config = level(chance, name, { isOrdered, depth, isMany: true })
     const kind = chance.below(8)
     const where =
       kind < 5

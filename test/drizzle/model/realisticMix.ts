@@ -501,7 +501,7 @@ export const runMix = async ({ server, steps, seed, onProgress }: MixOptions): P
   const last = new Map<string, { readonly text: string; readonly version: string }>()
   const tallies: Record<string, PageTally> = {}
   let [reads, writeCount, compared] = [0, 0, 0]
-  let stale: string | undefined
+  const stale: Array<string> = []
 
   const readPage = Effect.gen(function* () {
     const [name, page] = drawn(chance, pages)
@@ -533,7 +533,7 @@ export const runMix = async ({ server, steps, seed, onProgress }: MixOptions): P
     const right = yield* Effect.promise(
       async () => JSON.stringify(await page.read(server.db, key)) ?? "nothing"
     )
-    if (right !== text) stale = `${name} ${key}, ${sent}\nwas answered  ${text}\nbut it is     ${right}`
+    if (right !== text) stale.push(`${name} ${key}, ${sent}\nwas answered  ${text}\nbut it is     ${right}`)
   })
 
   const write = Effect.gen(function* () {
@@ -546,7 +546,7 @@ export const runMix = async ({ server, steps, seed, onProgress }: MixOptions): P
   })
 
   try {
-    for (let step = 0; step < steps && stale === undefined; step++) {
+    for (let step = 0; step < steps && stale.length === 0; step++) {
       const isWrite = chance.below(10) === 0
       const exit = await runtime.runPromiseExit(isWrite ? write : readPage)
       if (Exit.isFailure(exit)) throw new Error(Cause.pretty(exit.cause))
@@ -557,7 +557,7 @@ export const runMix = async ({ server, steps, seed, onProgress }: MixOptions): P
   } finally {
     await runtime.dispose()
   }
-  return { reads, writes: writeCount, pages: tallies, compared, stale }
+  return { reads, writes: writeCount, pages: tallies, compared, stale: stale[0] }
 }
 
 const noPageTally = (): PageTally => ({
