@@ -225,29 +225,33 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "any shown row",
     is: "values are taken from the rows that an answer shows, whichever these are",
-    changes: [reads("if (!isShownWithAll && !isOnly) continue", "")],
+    changes: [reads("before?.has(from.source) === true", "from.source !== source")],
     forms: ["with related", "with some related"]
   },
   {
     name: "the first table by what is shown",
     is: "values are taken for the table that is read first",
-    changes: [reads("areAllShown && before.includes(from.source)", "areAllShown")],
+    changes: [
+      reads(
+        "before?.has(from.source) === true",
+        "before?.has(from.source) === true || source === level.sources[0]"
+      )
+    ],
     forms: ["with related", "inner join"]
   },
   {
     name: "any inner join",
     is: "any inner join is taken for one along a foreign key",
-    changes: [reads(`(type === "inner" && this.#isAlongForeignKey(tree, sources))`, `type === "inner"`)],
+    changes: [
+      reads(`const keepsRows = typeOf(join) === "left" || referring !== undefined`, "const keepsRows = true"),
+      reads("(byForeignKey.has(source) && found.has(source))", "found.has(source)")
+    ],
     forms: ["with related"]
   },
   {
     name: "any key",
     is: "an inner join along a foreign key may have other conditions",
     changes: [
-      reads(
-        "if (joined?.table === undefined || condition === undefined || others.length > 0) return false",
-        "if (joined?.table === undefined || condition === undefined) return false"
-      ),
       reads(
         "const pairs = condition.map((atom) => {",
         `const pairs = condition.filter(({ _tag }) => _tag === "Same").map((atom) => {`
@@ -259,17 +263,23 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "limit",
     is: "an answer with a limit is taken for one that shows all there is",
     changes: [
-      reads(
-        "if (trees.length !== 1 || select.limitCount !== undefined || select.limitOffset !== undefined)",
-        "if (trees.length !== 1)"
-      )
+      reads("if (isLimited && (hasWindow(select) || !isOrderedByColumns(select))) return found", ""),
+      reads("isLimited ? sortClause : undefined", "undefined")
     ],
-    forms: ["with related"]
+    forms: ["ordered by what is joined", "with related"]
+  },
+  {
+    name: "offset",
+    is: "what is skipped is taken not to depend on how many rows are joined to one",
+    changes: [
+      reads("const isCounted =\n        limitOffset === undefined ||", "const isCounted =\n        true ||")
+    ],
+    forms: ["with related", "find with"]
   },
   {
     name: "conditions on what is joined",
     is: "an answer is taken for one that shows all there is, though a condition on what is joined leaves rows out",
-    changes: [reads("others.some((other) => mentions(select.whereClause, other))", "false")],
+    changes: [reads("whereClause,\n        isLimited", "isLimited")],
     forms: ["with some related"]
   },
   {
@@ -316,11 +326,6 @@ export const mutants: ReadonlyArray<Mutant> = [
       reads("for (const query of elsewhere) this.#query(query, level, names, nothingWanted, undefined)", "")
     ],
     forms: ["subqueries", "any condition"]
-  },
-  {
-    name: "no last net",
-    is: "what is not looked into is not read whole",
-    changes: [noLastNet]
   },
   {
     name: "first branch",
@@ -380,7 +385,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "windows of limited rows",
     is: "what a window function tells of a row is taken not to depend on others",
-    changes: [reads("(isOrderedByColumns && !hasWindow(select))", "isOrderedByColumns")],
+    changes: [reads("(isOrderedByColumns(select) && !hasWindow(select))", "isOrderedByColumns(select)")],
     forms: ["sets and windows"]
   },
   {
