@@ -733,7 +733,11 @@ const withRelated: Form = (chance, db) => {
 
 /** What is shown with the column that refers to what it is joined with, of which only some rows are wanted. */
 const withSomeRelated: Form = (chance, db) => {
-  const [from, to, on] = chance.of(foreignKeys)
+  // A unique column may be null in many rows.
+  const isNullUnique = chance.below(4) === 3
+  const [from, to, on] = isNullUnique
+    ? chance.of(foreignKeys.filter(([from]) => from === "films" || from === "customers"))
+    : chance.of(foreignKeys)
   const base = named(chance, placeNamed(from), [])
   const joined = aliased(placeNamed(to))
   const own = Object.fromEntries(Object.keys(on).map((property, i) => [`own${i}`, base.as[property]]))
@@ -748,9 +752,10 @@ const withSomeRelated: Form = (chance, db) => {
   const linked = onEdge(joined, base, on)
   const isInOn = chance.below(2) === 0
   const key = chance.below(2) === 0 ? base.keys[0] : chance.of(base.keys)
+  const unique = from === "films" ? "code" : "email"
   const where = and(
-    ...(key ?? ["customerId"]).map((property) => {
-      const drawn = base.values[property]!(chance)
+    ...(isNullUnique ? [unique] : (key ?? ["customerId"])).map((property) => {
+      const drawn = isNullUnique ? null : base.values[property]!(chance)
       return drawn === null ? isNull(base.as[property]) : eq(base.as[property], drawn)
     }),
     isInOn ? undefined : some
