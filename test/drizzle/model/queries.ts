@@ -839,12 +839,34 @@ const groupsOfRelated: Form = (chance, db) => {
   return { statement }
 }
 
-/** The first row in the order of what is joined last, by way of a row that may not be there. */
+/** The first rows in the order of what is joined, at times by way of a row that may not be there. */
 const orderedByJoined: Form = (chance, db) => {
   const [middle, last, on] = chance.of(foreignKeys)
+  const joined = aliased(placeNamed(last))
+  const column = joined.as[chance.of(Object.keys(joined.values))]
+  // Nulls would always be at one end.
+  const by = chance.below(3) === 0 ? sql`${column}` : sql`coalesce(${column}::text, 'C')`
+  const direction = chance.below(2) === 0 ? asc(by) : desc(by)
+  const limit = 1 + chance.below(2)
+  if (chance.below(3) < 2) {
+    const base = named(chance, placeNamed(middle), [])
+    const refers = base.as[Object.keys(on)[0]!]
+    const kind = chance.below(3)
+    const where = kind === 0 ? undefined : kind === 1 ? loose(chance, base) : compareKey(chance, base)
+    const statement = withJoin(
+      db.select({ refers }).from(base.as),
+      chance.of(["leftJoin", "innerJoin"] as const),
+      joined.as,
+      onEdge(joined, base, on)
+    )
+      .where(where)
+      .orderBy(direction, ...totalOrder([base, joined]))
+      .limit(limit)
+    return { statement, isOrdered: true }
+  }
   const [, from, back] = chance.of(edgesOf(middle))
   const base = named(chance, placeNamed(from), [])
-  const [between, joined] = [aliased(placeNamed(middle)), aliased(placeNamed(last))]
+  const between = aliased(placeNamed(middle))
   const key = between.keys[0]?.[0] ?? "customerId"
   const pinned = and(
     onEdge(between, base, reversed(back)),
@@ -854,11 +876,8 @@ const orderedByJoined: Form = (chance, db) => {
   const statement: any = (db.select({ refers, a: base.as[propertiesOf(base)[0]!] }).from(base.as) as any)
     .leftJoin(between.as, pinned)
     .leftJoin(joined.as, onEdge(joined, between, on))
-    .orderBy(
-      chance.below(2) === 0 ? desc(someColumn(chance, [joined])) : asc(someColumn(chance, [joined])),
-      ...totalOrder([base, between, joined])
-    )
-    .limit(1 + chance.below(2))
+    .orderBy(direction, ...totalOrder([base, between, joined]))
+    .limit(limit)
   return { statement, isOrdered: true }
 }
 
