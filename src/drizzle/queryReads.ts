@@ -916,7 +916,8 @@ class Analysis {
    * A row that is not shown can appear by nothing but a change of what is covered without shown values: then whatever is
    * joined to it is of no consequence. So may be covered by shown values what leaves no row out, and is not asked by what
    * does: the condition, other inner joins, and, where there is a limit, the order (see {@link #joinedToShown}). Or, of a
-   * source that has one row at most, its value is known as soon as the answer has a row.
+   * source that has one row at most, its value is known as soon as the answer has a row. What an inner join compares is
+   * equal in each row, so it may be shown of either side.
    */
   #pinsByShown(
     level: Level,
@@ -927,6 +928,13 @@ class Analysis {
   ): ReadonlyMap<Source, Pinned> {
     const { pins, edges } = solution
     const joined = this.#joinedToShown(level, solution, columns)
+    const inner = new Set(
+      level.trees
+        .flatMap(joinsOf)
+        .flatMap((join) =>
+          solution.types.get(join) === "inner" && "source" in join.right ? [join.right.source] : []
+        )
+    )
     const mayNeedRow = shownAt?.isRoot === true && isOnlyAlternative
     return new Map(
       level.sources.map((source) => {
@@ -935,7 +943,7 @@ class Analysis {
         let needsRow = false
         for (const { from, to } of edges) {
           if (to.source !== source || own.has(to.column)) continue
-          const shown = shownIn(columns, from)
+          const shown = shownIn(columns, from) ?? (inner.has(source) ? shownIn(columns, to) : undefined)
           if (shown === undefined) continue
           if (before?.has(from.source) === true) own.set(to.column, [shown])
           else if (mayNeedRow && source.table !== undefined && isOneRow(from.source, solution)) {
@@ -968,13 +976,15 @@ class Analysis {
     for (const join of joins) {
       const { source } = join.right as { readonly source: Source }
       const before = new Set(sourcesOf(join.left))
+      const isInner = typeOf(join) === "inner"
       const carried = new Map(pins.get(source))
       for (const { from, to } of edges)
-        if (to.source === source && before.has(from.source) && shownIn(columns, from) !== undefined)
-          carried.set(to.column, [])
+        if (to.source === source && before.has(from.source))
+          if ((shownIn(columns, from) ?? (isInner ? shownIn(columns, to) : undefined)) !== undefined)
+            carried.set(to.column, [])
       const isPinned = (by: ReadonlyMap<string, Values>) =>
         source.table !== undefined && regionIn(source.table.relation, by, false) !== undefined
-      const referring = typeOf(join) === "inner" ? this.#referring(join) : undefined
+      const referring = isInner ? this.#referring(join) : undefined
       if (referring !== undefined) byForeignKey.set(source, referring)
       const isLateral = source.nested?.isLateral === true
       // What is pinned anyway needs no shown value; what is lateral takes them from the level it is in.

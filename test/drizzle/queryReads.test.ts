@@ -427,6 +427,26 @@ const forms: ReadonlyArray<Form> = [
     "book_tags:book_id=7 tags:id=1 tags:id=2"
   ],
   [
+    "a link and what it leads to, whose own key is shown",
+    (db) =>
+      db
+        .select({ id: tags.id, l: tags.label })
+        .from(bookTags)
+        .innerJoin(tags, eq(tags.id, bookTags.tagId))
+        .where(eq(bookTags.bookId, 7)),
+    "book_tags:book_id=7 tags:id=1 tags:id=2"
+  ],
+  [
+    "left, whose own key is shown: there may be none yet",
+    (db) =>
+      db
+        .select({ id: authors.id })
+        .from(books)
+        .leftJoin(authors, eq(authors.id, books.authorId))
+        .where(eq(books.id, 7)),
+    "authors:* books:id=7"
+  ],
+  [
     "the children of one",
     (db) =>
       db.select(title).from(authors).leftJoin(books, eq(books.authorId, authors.id)).where(eq(authors.id, 3)),
