@@ -121,9 +121,10 @@ const equal = (left: Node, right: Node): ReadonlyArray<Conjunction> => {
   const [column, value] =
     "ColumnRef" in left ? [left.ColumnRef, right] : ["ColumnRef" in right ? right.ColumnRef : undefined, left]
   const term = termOf(value)
-  if (column === undefined || term === undefined) return opaque
-  // Nothing is equal to NULL.
-  return term._tag === "Null" ? [] : [[{ _tag: "Equals", column, terms: [term] }]]
+  // Nothing is equal to NULL, but for a server with `transform_null_equals`, which reads IS NULL there.
+  return column === undefined || term === undefined || term._tag === "Null"
+    ? opaque
+    : [[{ _tag: "Equals", column, terms: [term] }]]
 }
 
 const isIn = (left: Node, items: ReadonlyArray<Node>): ReadonlyArray<Conjunction> => {

@@ -1149,7 +1149,9 @@ insert into others values (1, 'A', 'A');
               "others:* things:name=A"
             ],
             ["a time", (db) => db.execute(sql`select 1 from things where at = '2020-01-01'`), "things:*"],
-            ["a null", (db) => db.execute(sql`select 1 from things where name = null`), "things:?"]
+            // What is equal to null is for a setting of the server to say.
+            ["a null", (db) => db.execute(sql`select 1 from things where name = null`), "things:*"],
+            ["nulls", (db) => db.execute(sql`select 1 from things where name in (null, null)`), "things:?"]
           ],
           (build) => Db.query(build)
         )
