@@ -83,7 +83,7 @@ const text: Kind = {
   expected: "a string",
   serverTypes: ["text", "character varying", "enum"],
   isPlain: false,
-  text: (value) => (typeof value === "string" ? value : undefined)
+  text: (value) => (isText(value) ? value : undefined)
 }
 
 /** Values of `char(n)` are filled up with spaces, which do not count when they are compared. */
@@ -91,8 +91,11 @@ const char: Kind = {
   expected: "a string",
   serverTypes: ["character"],
   isPlain: false,
-  text: (value) => (typeof value === "string" ? withoutLast(value, " ") : undefined)
+  text: (value) => (isText(value) ? withoutLast(value, " ") : undefined)
 }
+
+/** True for what the server gets as it is: half of a surrogate pair becomes another character on its way. */
+const isText = (value: unknown): value is string => typeof value === "string" && value.isWellFormed()
 
 /** A text without the characters at its end that are this one: in one pass, which a regular expression is not. */
 const withoutLast = (text: string, character: string): string => {

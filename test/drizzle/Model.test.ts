@@ -133,6 +133,8 @@ describe("Model", () => {
       "@model_prices:id=7"
     ])
     assert.strictEqual(reasonOf(() => Prices.by({ price: "NaN" }))._tag, "InvalidKey")
+    // The server gets another character for half of a surrogate pair.
+    assert.strictEqual(reasonOf(() => Books.by({ authorId: 3, shelf: "\ud800" }))._tag, "InvalidKey")
   })
 
   describe("volatile columns", () => {

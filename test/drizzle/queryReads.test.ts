@@ -1123,6 +1123,21 @@ insert into others values (1, 'A', 'A');
               "things:price=7"
             ],
             ["text", (db) => db.select(one).from(things).where(eq(things.name, "A ")), "things:name=A "],
+            ["half a pair", (db) => db.select(one).from(things).where(eq(things.name, "\ud800")), "things:*"],
+            [
+              "half a pair in char",
+              (db) =>
+                db
+                  .select(one)
+                  .from(things)
+                  .where(inArray(things.card, ["a", "\udc00 "])),
+              "things:*"
+            ],
+            [
+              "a whole pair",
+              (db) => db.select(one).from(things).where(eq(things.name, "\ud83d\ude00")),
+              "things:name=\ud83d\ude00"
+            ],
             ["varchar", (db) => db.select(one).from(things).where(eq(things.label, "A")), "things:label=A"],
             [
               "another collation",
