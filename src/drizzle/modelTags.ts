@@ -22,7 +22,7 @@ export const tableIds = (
   table: string,
   group?: string
 ): { readonly all: string; readonly unknown: string } => {
-  const prefix = prefixOf(table, group)
+  const prefix = rowsPrefix(table, group)
   return { all: prefix + all, unknown: prefix + unknown }
 }
 
@@ -30,8 +30,9 @@ export const tableIds = (
 export const idsOfTables = (tables: Iterable<string>): ReadonlyArray<string> =>
   [...tables].flatMap((table) => Object.values(tableIds(table)))
 
-/** The id of the rows with these values (see {@link restOf}), or of its twin in a group of volatile columns. */
-export const rowsId = (table: string, rest: string, group?: string): string => prefixOf(table, group) + rest
+/** What precedes {@link restOf} in the id of rows, or of its twin in a group of volatile columns. */
+export const rowsPrefix = (table: string, group?: string): string =>
+  Tag.tablePrefix(table, group === undefined ? [] : [escape(group)])
 
 /** The values of a row's key columns as the server writes them, by property. */
 export type ServerRow = Readonly<Record<string, string | null | undefined>>
@@ -45,7 +46,7 @@ export const changedIds = (
   row: ServerRow,
   group?: string
 ): ReadonlyArray<string> => {
-  const prefix = prefixOf(definition.name, group)
+  const prefix = rowsPrefix(definition.name, group)
   const ids: Array<string> = []
   const add = (
     columns: ReadonlyArray<ToldColumn>,
@@ -75,7 +76,7 @@ export interface TableTags {
 /** The tags of a table for readers that rest on these groups too. */
 export const tableTags = (definition: Definition, groups: ReadonlyArray<string> = []): TableTags => {
   const { name } = definition
-  const prefixes = [prefixOf(name), ...groups.map((group) => prefixOf(name, group))]
+  const prefixes = [rowsPrefix(name), ...groups.map((group) => rowsPrefix(name, group))]
   // Of its own for each set of groups, because tags with equal ids are the same tag.
   const own = Tag.tablePrefix(name, groups.map(escape))
   const tag = (rest: string, carried: ReadonlyArray<string>, reached: ReadonlyArray<string>) => {
@@ -94,11 +95,11 @@ export const tableTags = (definition: Definition, groups: ReadonlyArray<string> 
 /** What follows the table in the id of a row or key; `undefined` if a value has no text. */
 export const restOf = (
   columns: ReadonlyArray<ToldColumn>,
-  textOf: (column: ToldColumn) => string | null | undefined
+  textOf: (column: ToldColumn, index: number) => string | null | undefined
 ): string | undefined => {
   let rest = ""
-  for (const column of columns) {
-    const text = textOf(column)
+  for (const [i, column] of columns.entries()) {
+    const text = textOf(column, i)
     if (text === undefined) return undefined
     if (rest !== "") rest += ","
     rest += column.label + (text === null ? nullText : column.kind.isPlain ? text : escape(text))
@@ -113,9 +114,6 @@ const { allRows: all, unknownRows: unknown } = Tag
 
 /** A null is written so that no text can be: after a % there are always two digits, or a u and four. */
 const nullText = "%null"
-
-const prefixOf = (table: string, group?: string): string =>
-  Tag.tablePrefix(table, group === undefined ? [] : [escape(group)])
 
 const escape = (text: string): string =>
   mayNeedEscaping.test(text)

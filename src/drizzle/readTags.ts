@@ -5,7 +5,7 @@
 import type { Fallback, Read } from "../Recorder.ts"
 import * as Key from "../Key.ts"
 import type { Term } from "./conditions.ts"
-import { restOf, rowsId, tableIds } from "./modelTags.ts"
+import { restOf, rowsPrefix, tableIds } from "./modelTags.ts"
 import type { QueryReads, Region, Shown, Step, TableRead } from "./queryReads.ts"
 
 /** A statement that has run. */
@@ -27,11 +27,12 @@ export const readOf = (reads: QueryReads, sent: Sent): Read => {
     const groups = [undefined, ...table.groups]
     const { name } = table.relation
     for (const group of groups) ids.add(tableIds(name, group).unknown)
-    const found = rowsOf(table, sent, list)
+    const prefixes = groups.map((group) => rowsPrefix(name, group))
+    const found = rowsOf(table, prefixes, sent, list)
     if (typeof found !== "string") {
       for (const { rest, value } of found) {
         const own = value === undefined ? ids : ofValue(idsByValue, value)
-        for (const group of groups) own.add(rowsId(name, rest, group))
+        for (const prefix of prefixes) own.add(prefix + rest)
       }
       continue
     }
@@ -61,41 +62,33 @@ interface Rows {
 /** More combinations than these are not told one by one. */
 const mostRows = 5000
 
-/** The rows that are read of a table; a text says why any may matter. */
+/** The rows that are read of a table, of whose ids these are the prefixes; a text says why any row may matter. */
 const rowsOf = (
-  { relation, regions, because }: TableRead,
+  { regions, because }: TableRead,
+  prefixes: ReadonlyArray<string>,
   sent: Sent,
   list: string | undefined
 ): ReadonlyArray<Rows> | string => {
   if (regions === undefined) return because ?? "it is read whole"
+  const longest = prefixes.reduce((a, b) => (b.length > a.length ? b : a))
   const rows: Array<Rows> = []
   for (const region of regions) {
     const texts = textsOf(region, sent)
     if (typeof texts === "string") return texts
-    if (rows.length + texts.length > mostRows) return "too many of its rows are named"
+    if (rows.length + texts.length > mostRows) return tooMany
     const { columns } = region.key
     const place = list === undefined ? undefined : placeOf(list, region)
     for (const combination of texts) {
-      const rest = restOf(
-        columns,
-        (column) => combination[columns.findIndex((one) => one.label === column.label)]
-      )
+      const rest = restOf(columns, (_, i) => combination[i])
       // A row whose tag is too long is not told by it.
-      if (
-        rest === undefined ||
-        Key.isTooLong(rowsId(relation.name, rest)) ||
-        isTooLongInGroup(relation.name, rest)
-      )
-        return "a value of its key is too long"
+      if (rest === undefined || Key.isTooLong(longest + rest)) return "a value of its key is too long"
       rows.push({ rest, value: place === undefined ? undefined : (combination[place] ?? undefined) })
     }
   }
   return rows
 }
 
-/** Names of groups are longer, by no more than this. */
-const isTooLongInGroup = (table: string, rest: string): boolean =>
-  Key.isTooLong(rowsId(table, rest, "g".repeat(300)))
+const tooMany = "too many of its rows are named"
 
 /**
  * The list of values that a query asks for, if that is one list, wherever it stands: rows that belong to one of its values
@@ -147,7 +140,7 @@ const textsOf = (region: Region, sent: Sent): ReadonlyArray<Texts> | string => {
     const lists = terms.map((values, i) =>
       staticTexts(values as ReadonlyArray<Term>, key.columns[i]!.kind, sent)
     )
-    return lists.includes(undefined) ? noText : combined(lists as ReadonlyArray<Texts>)
+    return lists.includes(undefined) ? noText : (combined(lists as ReadonlyArray<Texts>) ?? tooMany)
   }
   const { rows, parameters } = sent
   if (rows === undefined) return "its rows are told by an answer that did not come"
@@ -155,13 +148,18 @@ const textsOf = (region: Region, sent: Sent): ReadonlyArray<Texts> | string => {
   if (shown.flatMap(({ ones }) => ones).some((number) => !(Number(parameters[number - 1]) <= 1)))
     return "rows are skipped that may depend on it"
   const longest = shown.reduce((a, b) => (eachCount(b) > eachCount(a) ? b : a))
+  const isShown = (values: Region["terms"][number]) => values[0]?._tag === "Shown"
+  const known = terms.map((values, i) =>
+    isShown(values) ? [] : staticTexts(values as ReadonlyArray<Term>, key.columns[i]!.kind, sent)
+  )
+  if (known.includes(undefined)) return noText
   const found = new Map<string, Texts>()
   for (const at of placesOf(rows, longest.path)) {
     if (at === undefined) return "the answer does not tell its rows as expected"
     const lists = terms.map((values, i): Texts | undefined => {
       const { kind } = key.columns[i]!
       const [first] = values
-      if (first?._tag !== "Shown") return staticTexts(values as ReadonlyArray<Term>, kind, sent)
+      if (first?._tag !== "Shown") return known[i]
       const value = valueAt(rows, first.path, at)
       if (value === undefined) return undefined
       if (value === null) return []
@@ -171,7 +169,9 @@ const textsOf = (region: Region, sent: Sent): ReadonlyArray<Texts> | string => {
       return text === undefined ? undefined : [text]
     })
     if (lists.includes(undefined)) return noText
-    for (const texts of combined(lists as ReadonlyArray<Texts>)) found.set(JSON.stringify(texts), texts)
+    const combinations = combined(lists as ReadonlyArray<Texts>)
+    for (const texts of combinations ?? []) found.set(JSON.stringify(texts), texts)
+    if (combinations === undefined || found.size > mostRows) return tooMany
   }
   return [...found.values()]
 }
@@ -202,11 +202,16 @@ const staticTexts = (terms: ReadonlyArray<Term>, kind: Kind, { parameters }: Sen
   return [...new Set(texts)]
 }
 
-const combined = (lists: ReadonlyArray<Texts>): ReadonlyArray<Texts> =>
-  lists.reduce<ReadonlyArray<Texts>>(
+/** The combinations of texts of each list; `undefined` if they are too many, which is seen before they are made. */
+const combined = (lists: ReadonlyArray<Texts>): ReadonlyArray<Texts> | undefined => {
+  const count = lists.reduce((product, texts) => product * texts.length, 1)
+  if (count > mostRows) return undefined
+  if (count === 0) return []
+  return lists.reduce<ReadonlyArray<Texts>>(
     (combinations, texts) => combinations.flatMap((before) => texts.map((text) => [...before, text])),
     [[]]
   )
+}
 
 const eachCount = ({ path }: Shown): number => path.filter((step) => step === "each").length
 

@@ -993,6 +993,32 @@ describe("what a query reads", () => {
     )
   )
 
+  it.effect("tells no more combinations than it can, and does not make them first", () =>
+    on(databases[0], setUp, () =>
+      Effect.gen(function* () {
+        const read = (length: number) => {
+          const some = sql.param(Array.from({ length }, (_, i) => i))
+          return Effect.map(
+            noted(
+              Db.query((db) =>
+                db.execute(
+                  sql`select 1 from book_tags where book_id = any(${some}) and tag_id = any(${some})`
+                )
+              )
+            ),
+            ({ reads }) => reads[0]!
+          )
+        }
+        assert.strictEqual((yield* read(70)).ids.size, 70 * 70 + 1)
+        const { ids, fallbacks } = yield* read(10_000)
+        assert.deepStrictEqual([...ids].toSorted(), ["@book_tags:*", "@book_tags:?"])
+        assert.deepStrictEqual(fallbacks, [
+          { table: "book_tags", because: "too many of its rows are named", key: undefined }
+        ])
+      })
+    )
+  )
+
   it.effect("says what no write tells of", () =>
     on(databases[0], setUp, () =>
       Effect.gen(function* () {
