@@ -162,6 +162,9 @@ export const tablePrefix = (table: string, groups: ReadonlyArray<string> = []): 
 /** What follows the prefix in the ids of the two tags that are the table's: some row, and rows that nobody can name. */
 export const [allRows, unknownRows] = ["*", "?"] as const
 
+/** What stands in the place of a group in the id of the tag that is of them all, `@books~*:*`. */
+export const someGroup = "*"
+
 /** True for the id of a table's tag: not for that of a declared key, which has no colon. */
 export const isOfTable = (id: string): boolean => id.startsWith("@") && prefixEnd(id) > 0
 

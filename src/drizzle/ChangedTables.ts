@@ -6,7 +6,7 @@
  */
 import { type Column } from "drizzle-orm"
 import { find } from "./modelDefinition.ts"
-import { tableIds } from "./modelTags.ts"
+import { unknownChangeIds } from "./modelTags.ts"
 import { type Groups, toTell } from "./rowImages.ts"
 
 /** Tables that change. */
@@ -40,7 +40,7 @@ export class ChangedTables {
   /** The ids of what rests on any of them. */
   get ids(): ReadonlyArray<string> {
     return [...this.#groups].flatMap(([name, groups]) =>
-      toTell([...groups]).flatMap((group) => Object.values(tableIds(name, group)))
+      toTell([...groups]).flatMap((group) => unknownChangeIds(name, group))
     )
   }
 

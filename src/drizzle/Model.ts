@@ -30,7 +30,14 @@ import { restOf, tableTags } from "./modelTags.ts"
 
 export { type Link, link, type Side, type Sides } from "./Link.ts"
 export { find, type KeyColumn, type ModelDefinition } from "./modelDefinition.ts"
-export { changedIds, idsOfTables, type ServerRow, tableIds, tableName } from "./modelTags.ts"
+export {
+  changedIds,
+  idsOfTables,
+  type ServerRow,
+  tableIds,
+  tableName,
+  unknownChangeIds
+} from "./modelTags.ts"
 
 type ColumnName<T extends PgTable> = Extract<keyof T["_"]["columns"], string>
 

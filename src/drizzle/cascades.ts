@@ -189,7 +189,7 @@ const idsOf = (
   texts: ReadonlyArray<string | null>
 ): ReadonlyArray<string> => {
   const row = Object.fromEntries(model.columns.map(({ property }, i) => [property, texts[i]!]))
-  const ids = [Model.tableIds(model.name).all, ...Model.changedIds(model, row)]
+  const ids = Model.changedIds(model, row)
   if (reference.onDelete === "cascade") return ids
   const set = new Set(reference.set)
   const now = Object.fromEntries(

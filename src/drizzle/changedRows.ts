@@ -108,7 +108,7 @@ export const plan = (
     const [beside, alwaysBeside] = [besides.ids, always.ids]
     const atMost = [
       ...new Set([
-        ...toTell(groups).flatMap((group) => Object.values(Model.tableIds(table, group))),
+        ...toTell(groups).flatMap((group) => Model.unknownChangeIds(table, group)),
         ...beside,
         ...alwaysBeside,
         ...(cascades?.tables.ids ?? [])
@@ -305,7 +305,6 @@ const addIds = (
   const change = images.read(row)
   if (change === undefined) return false
   for (const group of change.groups) {
-    ids.add(Model.tableIds(model.name, group).all)
     for (const image of [change.old, change.now]) {
       if (image !== undefined) for (const id of Model.changedIds(model, image, group)) ids.add(id)
     }

@@ -66,6 +66,9 @@ const known = new Map<string, Known>()
 /** What is known of the table with this name, if it has been declared. */
 export const find = (table: string): ModelDefinition | undefined => known.get(table)?.definition
 
+/** True when a table has a model here. A link does not tell of groups of volatile columns. */
+export const hasModel = (table: string): boolean => known.get(table)?.declarations.model !== undefined
+
 /**
  * Makes a declaration known, and answers what tags of the table bear. Throws `DefinitionConflict` if it differs from an
  * earlier one, `InvalidDefinition` if a link's side is a volatile column.

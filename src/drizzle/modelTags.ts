@@ -3,7 +3,8 @@
  *
  * There is a tag for each row (`@books:id=7`), for each value of each declared key (`@books:author_id=3`), and two for
  * the table: `all` (`@books:*`) and `unknown` (`@books:?`). Each of them has a twin in each group of volatile columns
- * (`@books~stats:id=7`), which a write invalidates that has changed nothing but that group.
+ * (`@books~stats:id=7`), which a write invalidates that has changed nothing but that group, and with them `@books~*:*`,
+ * "some group", for readers that do not know the groups.
  *
  * An id is put together here and nowhere else, for those who read and for those who write; where table, groups and the
  * rest stand in it is told in `Tag.ts`, for whoever reads one.
@@ -17,7 +18,7 @@ import type { ModelDefinition, ToldColumn } from "./modelDefinition.ts"
 export const tableName = (schema: string | undefined, name: string): string =>
   schema === undefined || schema === "public" ? escape(name) : `${escape(schema)}.${escape(name)}`
 
-/** The ids of a table's two tags, or of their twins in a group of volatile columns. */
+/** The ids of a table's two tags, or of their twins in a group of volatile columns, as readers carry them. */
 export const tableIds = (
   table: string,
   group?: string
@@ -34,12 +35,34 @@ export const idsOfTables = (tables: Iterable<string>): ReadonlyArray<string> =>
 export const rowsPrefix = (table: string, group?: string): string =>
   Tag.tablePrefix(table, group === undefined ? [] : [escape(group)])
 
+/**
+ * The ids of a table's two tags, and of {@link someGroupId}: for readers who cannot say which groups of volatile columns
+ * there are.
+ */
+export const idsOfEveryGroup = (table: string): ReadonlyArray<string> => [
+  ...Object.values(tableIds(table)),
+  someGroupId(table)
+]
+
+/** The ids that tell that some row has changed, all of it or a group: whoever names the row tells these as well. */
+const changedTableIds = (table: string, group?: string): ReadonlyArray<string> => {
+  const { all } = tableIds(table, group)
+  return group === undefined ? [all] : [all, someGroupId(table)]
+}
+
+/** The ids that tell that rows have changed which nobody can name, all of them or a group. */
+export const unknownChangeIds = (table: string, group?: string): ReadonlyArray<string> => [
+  ...changedTableIds(table, group),
+  tableIds(table, group).unknown
+]
+
 /** The values of a row's key columns as the server writes them, by property. */
 export type ServerRow = Readonly<Record<string, string | null | undefined>>
 
 /**
- * The ids of the row and of its declared keys, or of their twins in a group of volatile columns. Keys whose tag nobody
- * could make are left out: those over 1 KiB, and those of a value that has no text.
+ * The ids that tell that a row has changed: those of {@link changedTableIds}, of the row and of its declared keys, or of
+ * their twins in a group of volatile columns. Keys whose tag nobody could make are left out: those over 1 KiB, and those
+ * of a value that has no text.
  */
 export const changedIds = (
   definition: ModelDefinition,
@@ -47,7 +70,7 @@ export const changedIds = (
   group?: string
 ): ReadonlyArray<string> => {
   const prefix = rowsPrefix(definition.name, group)
-  const ids: Array<string> = []
+  const ids: Array<string> = [...changedTableIds(definition.name, group)]
   const add = (
     columns: ReadonlyArray<ToldColumn>,
     textOf: (column: ToldColumn) => string | null | undefined
@@ -111,6 +134,12 @@ export const restOf = (
 export const labelOf = (columnName: string): string => `${escape(columnName)}=`
 
 const { allRows: all, unknownRows: unknown } = Tag
+
+/**
+ * Some group of a table's volatile columns has changed. Readers that have no model of the table carry it: they do not know
+ * the groups of those who write. No group is called so: its name is escaped.
+ */
+export const someGroupId = (table: string): string => Tag.tablePrefix(table, [Tag.someGroup]) + all
 
 /** A null is written so that no text can be: after a % there are always two digits, or a u and four. */
 const nullText = "%null"

@@ -5,7 +5,8 @@
 import type { Fallback, Read } from "../Recorder.ts"
 import * as Key from "../Key.ts"
 import type { Term } from "./conditions.ts"
-import { restOf, rowsPrefix, tableIds } from "./modelTags.ts"
+import { hasModel } from "./modelDefinition.ts"
+import { restOf, rowsPrefix, someGroupId, tableIds } from "./modelTags.ts"
 import type { QueryReads, Region, Shown, Step, TableRead } from "./queryReads.ts"
 
 /** A statement that has run. */
@@ -27,6 +28,7 @@ export const readOf = (reads: QueryReads, sent: Sent): Read => {
     const groups = [undefined, ...table.groups]
     const { name } = table.relation
     for (const group of groups) ids.add(tableIds(name, group).unknown)
+    if (!hasModel(name)) ids.add(someGroupId(name))
     const prefixes = groups.map((group) => rowsPrefix(name, group))
     const found = rowsOf(table, prefixes, sent, list)
     if (typeof found !== "string") {

@@ -13,8 +13,8 @@ import { type Dialect, refOf as refOfTable } from "./builders.ts"
 import type { Catalog, TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
 import { DbError, UnknownReads } from "./DbError.ts"
-import { find, type ModelDefinition } from "./modelDefinition.ts"
-import { tableIds, tableName } from "./modelTags.ts"
+import type { ModelDefinition } from "./modelDefinition.ts"
+import { idsOfEveryGroup, tableName } from "./modelTags.ts"
 import { type Parse, selectOf } from "./parser.ts"
 import { type QueryReads, readsOf, type Relation } from "./queryReads.ts"
 import { readOf, type Sent } from "./readTags.ts"
@@ -66,7 +66,7 @@ export class Recordings {
     if (named !== undefined) {
       for (const table of named) {
         const { schema, name } = refOfTable(table)
-        recorder.add(everyId(tableName(schema, name)))
+        recorder.add(idsOfEveryGroup(tableName(schema, name)))
       }
     }
     return Effect.flatMap(this.#readsOf(catalog, connection, sent.text), (reads) => {
@@ -155,12 +155,6 @@ export class Recordings {
     }
   }
 }
-
-/** Both tags of a table, and their twins in all groups of volatile columns: nobody has said which of these are read. */
-const everyId = (table: string): ReadonlyArray<string> =>
-  [undefined, ...(find(table)?.volatile.keys() ?? [])].flatMap((group) =>
-    Object.values(tableIds(table, group))
-  )
 
 /** True while tables, models and functions are what they were. */
 const isValid = ({ basis, functions }: Known, catalog: Catalog, now: number): boolean =>

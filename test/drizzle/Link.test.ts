@@ -207,6 +207,7 @@ describe("Link", () => {
         ["bookId", "userId", "note"]
       )
       assert.deepStrictEqual(Model.changedIds(definition, { userId: "1", bookId: "2", note: null }), [
+        "@link_both:*",
         "@link_both:book_id=2,user_id=1",
         "@link_both:user_id=1",
         "@link_both:note=%null",

@@ -64,7 +64,7 @@ for (const database of databases) {
       trigger("after update", "update shelves set seen = seen + 1 where id = 1"),
       rename,
       film(1),
-      ["@shelves~visits:*", "@shelves~visits:?"]
+      ["@shelves~*:*", "@shelves~visits:*", "@shelves~visits:?"]
     )
     writes(
       "a trigger's that changes another column as well",
@@ -77,7 +77,7 @@ for (const database of databases) {
       "raw SQL's that changes a volatile column",
       "",
       (db) => db.execute(sql`update shelves set seen = 1`),
-      ["@shelves~visits:*", "@shelves~visits:?"]
+      ["@shelves~*:*", "@shelves~visits:*", "@shelves~visits:?"]
     )
     writes("no trigger's that does not fire", trigger("after delete", "delete from ratings"), rename, film(1))
     writes(

@@ -28,17 +28,19 @@ import {
   numeric,
   pgSchema,
   pgTable,
+  type PgTable,
   primaryKey,
   text,
   timestamp,
   union,
   uuid
 } from "drizzle-orm/pg-core"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Schema } from "effect"
 import { inject } from "vitest"
 import type { Statement } from "../../src/drizzle/builders.ts"
 import type { AnyDatabase } from "../../src/drizzle/Connection.ts"
 import { Db, type DbError, Model } from "../../src/drizzle/index.ts"
+import { Cacheme, Node } from "../../src/index.ts"
 import { CurrentRecorder, Recorder, type Recording } from "../../src/Recorder.ts"
 import { databases, NotingCache, on } from "../support/databases.ts"
 import { freshDatabase } from "../support/postgres.ts"
@@ -121,12 +123,12 @@ const noted = (query: Effect.Effect<unknown, unknown, any>): Effect.Effect<Recor
     return recorder.close()
   })
 
-/** The ids of a recording without `unknown`, which every table that is read has. */
+/** The ids of a recording without `unknown`, which every table that is read has, and without those of any group. */
 const idsOf = ({ ids, reads }: Recording): string => {
   const all = [
     ...ids,
     ...reads.flatMap((read) => [...read.ids, ...[...read.idsByValue.values()].flatMap((own) => [...own])])
-  ]
+  ].filter((id) => !id.endsWith("~*:*"))
   const unknown = new Set(all.filter((id) => id.endsWith(":?")).map((id) => id.slice(0, -1)))
   for (const id of all) assert.isTrue(unknown.has(id.replace(/:.*/, ":")), `${id} without unknown`)
   const others = [...unknown].filter((table) => !all.some((id) => id.startsWith(table) && !id.endsWith("?")))
@@ -1009,9 +1011,9 @@ describe("what a query reads", () => {
             ({ reads }) => reads[0]!
           )
         }
-        assert.strictEqual((yield* read(70)).ids.size, 70 * 70 + 1)
+        assert.strictEqual([...(yield* read(70)).ids].length, 70 * 70 + 2)
         const { ids, fallbacks } = yield* read(10_000)
-        assert.deepStrictEqual([...ids].toSorted(), ["@book_tags:*", "@book_tags:?"])
+        assert.deepStrictEqual([...ids].toSorted(), ["@book_tags:*", "@book_tags:?", "@book_tags~*:*"])
         assert.deepStrictEqual(fallbacks, [
           { table: "book_tags", because: "too many of its rows are named", key: undefined }
         ])
@@ -1072,6 +1074,74 @@ describe("what a query reads", () => {
         for (const change of ["drop view cheap", "create view cheap as select id from tags"])
           yield* Db.mutate((db) => db.execute(sql.raw(change)), { tables: [cheap] })
         assert.strictEqual(idsOf(yield* view), "cheap:* tags:id=7")
+      })
+    )
+  )
+})
+
+// ------------------------------------------------------------------------------------- models that are elsewhere
+
+describe("a reader that does not know the groups of volatile columns", () => {
+  const late = pgTable("unknown_groups", { id: integer().primaryKey(), hits: integer() })
+  const linked = pgTable("unknown_linked", {
+    id: integer().primaryKey(),
+    a: integer(),
+    b: integer(),
+    n: integer()
+  })
+  Model.link(linked, { a: linked.a, b: linked.b })
+  const setUpLate = `
+create table unknown_groups (id int primary key, hits int);
+insert into unknown_groups values (1, 0);
+create table unknown_linked (id int primary key, a int, b int, n int);
+insert into unknown_linked values (1, 1, 1, 0);
+`
+  class Hits extends Node.Class<Hits>()("unknownHits", { key: { from: Schema.String }, value: Schema.Int }) {}
+
+  it.effect("is told when one of them changes, by row or by table", () =>
+    on(databases[0], setUpLate, () =>
+      Effect.gen(function* () {
+        const read = (from: string, query: string, reads: ReadonlyArray<PgTable> = []) =>
+          Effect.orDie(
+            Cacheme.memoize(
+              Effect.map(
+                Db.query((db) => db.execute(sql.raw(query)), reads.length === 0 ? {} : { reads }),
+                ({ rows }: any) => rows[0].n as number
+              ),
+              new Hits({ from })
+            )
+          )
+        const readAll = Effect.all([
+          read("table", "select hits as n from unknown_groups"),
+          read("named", "select hits as n from unknown_groups", [late]),
+          read("link", "select n from unknown_linked where a = 1")
+        ])
+        assert.deepStrictEqual(yield* readAll, [0, 0, 0])
+        // In another process, this has been so from the beginning.
+        Model.make(late, { volatile: { stats: ["hits"] } })
+        Model.make(linked, { volatile: { stats: ["n"] } })
+        yield* Db.mutate((db) => db.update(late).set({ hits: 1 }).where(eq(late.id, 1)))
+        yield* Db.mutate((db) => db.update(linked).set({ n: 1 }).where(eq(linked.id, 1)))
+        assert.deepStrictEqual(yield* readAll, [1, 1, 1])
+      })
+    )
+  )
+
+  it.effect("is told of tables that are named, whichever way the write is told", () =>
+    on(databases[0], setUpLate, () =>
+      Effect.gen(function* () {
+        const read = Effect.orDie(
+          Cacheme.memoize(
+            Effect.map(
+              Db.query((db) => db.execute(sql`select hits as n from unknown_groups`), { reads: [late] }),
+              ({ rows }: any) => rows[0].n as number
+            ),
+            new Hits({ from: "named" })
+          )
+        )
+        assert.strictEqual(yield* read, 0)
+        yield* Db.mutate((db) => db.execute(sql`update unknown_groups set hits = 2`))
+        assert.strictEqual(yield* read, 2)
       })
     )
   )

@@ -118,7 +118,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "too many rows",
     is: "of too many combinations of values the first are told",
-    changes: [tags(`return "too many of its rows are named"`, "return rows")],
+    changes: [tags("if (count > mostRows) return undefined", "if (count > mostRows) return []")],
     forms: ["by list"]
   },
   {
@@ -411,9 +411,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     is: "a table that is said to be read is taken to be read without its volatile columns",
     changes: [
       {
-        file: "drizzle/recording.ts",
-        find: "[undefined, ...(find(table)?.volatile.keys() ?? [])]",
-        replace: "[undefined]"
+        file: "drizzle/modelTags.ts",
+        find: "  someGroupId(table)\n]",
+        replace: "]"
       }
     ],
     forms: ["raw with a function"]

@@ -55,7 +55,7 @@ const tagsOf = (of: Data, other: Data): ReadonlySet<string> => {
         })
       )
       for (const group of [undefined, ...definition.volatile.keys()])
-        for (const id of changedIds(definition, texts, group)) tags.add(id)
+        for (const id of changedIds(definition, texts, group)) if (!id.endsWith(":*")) tags.add(id)
     }
   }
   return tags
