@@ -141,5 +141,16 @@ const castTypes: Readonly<Record<string, Kind>> = {
 export const kindOfCast = (names: ReadonlyArray<string | undefined>, isCut: boolean): Kind | undefined =>
   isCut || (names.length > 1 && names[0] !== "pg_catalog") ? undefined : castTypes[names.at(-1) ?? ""]
 
+/**
+ * The items of a list that is written as a text, `{7,8}`, where it can be read in one way only: integers and UUIDs, without
+ * quotes, nulls and lists in it.
+ */
+export const itemsOf = (text: string, kind: Kind): ReadonlyArray<string> | undefined => {
+  const item = kind === integer ? /^-?\d+$/ : kind === uuid ? /^[\da-f-]+$/i : undefined
+  if (item === undefined || !text.startsWith("{") || !text.endsWith("}")) return undefined
+  const items = text === "{}" ? [] : text.slice(1, -1).split(",")
+  return items.every((one) => item.test(one)) ? items : undefined
+}
+
 /** What the types are called in messages. */
 export const typesWithText = "integers, numeric, boolean, uuid, text, varchar, char, enums"

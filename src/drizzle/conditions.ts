@@ -5,7 +5,7 @@
  * opaque: it may leave rows out, and is not relied on. A negation is opaque, too.
  */
 import type { ColumnRef, Node } from "libpg-query"
-import { type Kind, kindOfCast } from "./columnText.ts"
+import { itemsOf, type Kind, kindOfCast } from "./columnText.ts"
 import { columnPath, constantText, namesOf } from "./parser.ts"
 
 /** A value that is known when the statement runs. */
@@ -135,13 +135,36 @@ const isIn = (left: Node, items: ReadonlyArray<Node>): ReadonlyArray<Conjunction
   return found.length === 0 ? [] : [[{ _tag: "Equals", column: left.ColumnRef, terms: found }]]
 }
 
-/** `= any($1)`, or of `array[…]`. */
+/** `= any($1)`, or of `array[…]`, or of a constant, with a cast or without. */
 const isAny = (left: Node, list: Node): ReadonlyArray<Conjunction> => {
   if ("A_ArrayExpr" in list) return isIn(left, list.A_ArrayExpr.elements ?? [])
-  if (!("ColumnRef" in left) || !("ParamRef" in list)) return opaque
-  const { number = 0 } = list.ParamRef
-  const terms: ReadonlyArray<Term> = [{ _tag: "Parameter", number, isList: true, cast: undefined }]
-  return [[{ _tag: "Equals", column: left.ColumnRef, terms }]]
+  const terms = "ColumnRef" in left ? itemTerms(list) : undefined
+  if (terms === undefined || !("ColumnRef" in left)) return opaque
+  return terms.length === 0 ? [] : [[{ _tag: "Equals", column: left.ColumnRef, terms }]]
+}
+
+/** The items of a list that is a parameter, or is cast to a list of values of a kind. */
+const itemTerms = (list: Node): ReadonlyArray<Term> | undefined => {
+  const parameter = (number: number | undefined, cast: Kind | undefined): ReadonlyArray<Term> => [
+    { _tag: "Parameter", number: number ?? 0, isList: true, cast }
+  ]
+  if ("ParamRef" in list) return parameter(list.ParamRef.number, undefined)
+  if (!("TypeCast" in list) || (list.TypeCast.typeName?.arrayBounds ?? []).length === 0) return undefined
+  const { arg, typeName } = list.TypeCast
+  const cast = kindOfCast(namesOf(typeName?.names), typeName?.typmods !== undefined)
+  if (arg === undefined || cast === undefined) return undefined
+  if ("ParamRef" in arg) return parameter(arg.ParamRef.number, cast)
+  if ("A_ArrayExpr" in arg) {
+    // The cast is that of each item.
+    const items = (arg.A_ArrayExpr.elements ?? []).map((item) =>
+      termOf({ TypeCast: { arg: item, typeName: { ...typeName, arrayBounds: [] } } })
+    )
+    return items.includes(undefined)
+      ? undefined
+      : items.filter((item) => item !== undefined && item._tag !== "Null")
+  }
+  if (!("A_Const" in arg) || arg.A_Const.sval === undefined) return undefined
+  return itemsOf(arg.A_Const.sval.sval ?? "", cast)?.map((text) => ({ _tag: "Constant", text, cast }))
 }
 
 /** The value that an expression is, if it is one. A cast to a type whose texts are not canonical is none. */

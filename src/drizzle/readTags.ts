@@ -4,6 +4,7 @@
  */
 import type { Fallback, Read } from "../Recorder.ts"
 import * as Key from "../Key.ts"
+import { itemsOf } from "./columnText.ts"
 import type { Term } from "./conditions.ts"
 import { hasModel } from "./modelDefinition.ts"
 import { restOf, rowsPrefix, someGroupId, tableIds } from "./modelTags.ts"
@@ -191,10 +192,9 @@ const staticTexts = (terms: ReadonlyArray<Term>, kind: Kind, { parameters }: Sen
       continue
     }
     const given = term._tag === "Constant" ? term.text : parameters[term.number - 1]
-    if (term._tag === "Parameter" && term.isList && !Array.isArray(given)) return undefined
-    for (const value of term._tag === "Parameter" && term.isList
-      ? (given as ReadonlyArray<unknown>)
-      : [given]) {
+    const values = term._tag === "Parameter" && term.isList ? itemsGiven(given, kind) : [given]
+    if (values === undefined) return undefined
+    for (const value of values) {
       if (value === null || value === undefined) continue
       const text = kind.text(value)
       if (text === undefined) return undefined
@@ -203,6 +203,10 @@ const staticTexts = (terms: ReadonlyArray<Term>, kind: Kind, { parameters }: Sen
   }
   return [...new Set(texts)]
 }
+
+/** The items of a list as the driver was given it. */
+const itemsGiven = (given: unknown, kind: Kind): ReadonlyArray<unknown> | undefined =>
+  typeof given === "string" ? itemsOf(given, kind) : Array.isArray(given) ? given : undefined
 
 /** The combinations of texts of each list; `undefined` if they are too many, which is seen before they are made. */
 const combined = (lists: ReadonlyArray<Texts>): ReadonlyArray<Texts> | undefined => {

@@ -832,6 +832,47 @@ const forms: ReadonlyArray<Form> = [
     "books:id=7 books:id=8"
   ],
   [
+    "any of a parameter that is cast to a list",
+    (db) => db.execute(sql`select 1 from books where id = any(${sql.param([7, 8])}::bigint[])`),
+    "books:id=7 books:id=8"
+  ],
+  [
+    "any of a parameter that is a list as a text",
+    (db) => db.execute(sql`select 1 from books where id = any(${"{7,-8}"}::int[])`),
+    "books:id=-8 books:id=7"
+  ],
+  [
+    "any of a text with what may be written otherwise",
+    (db) => db.execute(sql`select 1 from books where id = any(${'{"7",null}'}::int[])`),
+    "books:*"
+  ],
+  [
+    "any of texts as a text",
+    (db) => db.execute(sql`select 1 from books where slug = any(${"{s7,s8}"}::text[])`),
+    "books:*"
+  ],
+  [
+    "any of a constant that is cast to a list",
+    (db) => db.execute(sql`select 1 from books where id = any('{7,8}'::int[])`),
+    "books:id=7 books:id=8"
+  ],
+  ["any of nothing", (db) => db.execute(sql`select 1 from books where id = any('{}'::int[])`), "books:?"],
+  [
+    "any of a list that is cast",
+    (db) => db.execute(sql`select 1 from books where id = any(array['7', ${8}, null]::int[])`),
+    "books:id=7 books:id=8"
+  ],
+  [
+    "any of a list whose cast changes the values",
+    (db) => db.execute(sql`select 1 from books where id = any(array[7.5]::int[])`),
+    "books:*"
+  ],
+  [
+    "any of a list of another type",
+    (db) => db.execute(sql`select 1 from books where id = any('{7}'::numeric[])`),
+    "books:*"
+  ],
+  [
     "rows",
     (db) => db.execute(sql`select 1 from book_tags where (book_id, tag_id) in ((7, 1))`),
     "book_tags:book_id=7,tag_id=1"
