@@ -130,6 +130,11 @@ export interface QueryReads {
   readonly untold: ReadonlyArray<string>
   /** Why not even its tables are known, if so. */
   readonly unknown: string | undefined
+  /**
+   * True when each row of the answer rests on rows with its own value of a list that is asked for, and on none with
+   * another: the list stands at the root, where nothing limits, skips, merges, numbers or counts rows of several values.
+   */
+  readonly isPerRow: boolean
 }
 
 /** Tables and functions that must be asked for first. */
@@ -291,7 +296,8 @@ class Analysis {
         groups: this.#groupsOf(found.relation)
       })),
       untold: [...this.#untold],
-      unknown: this.#unknown
+      unknown: this.#unknown,
+      isPerRow: true
     }
   }
 

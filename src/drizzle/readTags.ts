@@ -70,7 +70,7 @@ const rowsOf = (
   { regions, because }: TableRead,
   prefixes: ReadonlyArray<string>,
   sent: Sent,
-  list: string | undefined
+  list: Values | undefined
 ): ReadonlyArray<Rows> | string => {
   if (regions === undefined) return because ?? "it is read whole"
   const longest = prefixes.reduce((a, b) => (b.length > a.length ? b : a))
@@ -94,44 +94,31 @@ const rowsOf = (
 const tooMany = "too many of its rows are named"
 
 /**
- * The list of values that a query asks for, if that is one list, wherever it stands: rows that belong to one of its values
- * are told apart by it. With a second list nobody could say which of the two a value is of.
+ * The list of values that a query asks for, if that is one list in one place: rows that belong to one of its values are
+ * told apart by it, if the answer has rows for each value that rest on no others. With a second list nobody could say
+ * which of the two a value is of, though the two be equal: `a.id in (1, 2) and b.id in (1, 2)` joins 1 with 2. Where
+ * columns are known to be equal, the list of one is the list of the other, in one object.
  */
-const listAskedFor = ({ tables }: QueryReads): string | undefined => {
-  const lists = new Set<string>()
+const listAskedFor = ({ tables, isPerRow }: QueryReads): Values | undefined => {
+  if (!isPerRow) return undefined
+  const lists = new Set<Values>()
   for (const { regions } of tables)
-    for (const { terms } of regions ?? [])
-      for (const values of terms) {
-        const list = listOf(values)
-        if (list !== undefined) lists.add(list)
-      }
+    for (const { terms } of regions ?? []) for (const values of terms) if (isList(values)) lists.add(values)
   const [list] = lists
   return lists.size === 1 ? list : undefined
 }
 
 /** The column of a key whose values are this list, if the others have one value each. */
-const placeOf = (list: string, { terms }: Region): number | undefined => {
+const placeOf = (list: Values, { terms }: Region): number | undefined => {
   if (terms.some((values) => values.some(({ _tag }) => _tag === "Shown"))) return undefined
-  const places = terms.flatMap((values, i) => (listOf(values) === list ? [i] : []))
+  const places = terms.flatMap((values, i) => (values === list ? [i] : []))
   return places.length === 1 ? places[0] : undefined
 }
 
-/** Where the values of a list come from, as a text; `undefined` for a single value. */
-const listOf = (values: Region["terms"][number]): string | undefined =>
-  values.length > 1 || values.some((value) => value._tag === "Parameter" && value.isList)
-    ? values.map(sourceOf).join()
-    : undefined
+type Values = Region["terms"][number]
 
-const sourceOf = (value: Term | Shown): string => {
-  switch (value._tag) {
-    case "Parameter":
-      return `$${value.number}`
-    case "Constant":
-      return JSON.stringify(value.text)
-    default:
-      return value._tag
-  }
-}
+const isList = (values: Values): boolean =>
+  values.length > 1 || values.some((value) => value._tag === "Parameter" && value.isList)
 
 type Texts = ReadonlyArray<string | null>
 
@@ -151,7 +138,7 @@ const textsOf = (region: Region, sent: Sent): ReadonlyArray<Texts> | string => {
   if (shown.flatMap(({ ones }) => ones).some((number) => !(Number(parameters[number - 1]) <= 1)))
     return "rows are skipped that may depend on it"
   const longest = shown.reduce((a, b) => (eachCount(b) > eachCount(a) ? b : a))
-  const isShown = (values: Region["terms"][number]) => values[0]?._tag === "Shown"
+  const isShown = (values: Values) => values[0]?._tag === "Shown"
   const known = terms.map((values, i) =>
     isShown(values) ? [] : staticTexts(values as ReadonlyArray<Term>, key.columns[i]!.kind, sent)
   )

@@ -95,7 +95,7 @@ export class Recordings {
       const select = statements?.length === 1 ? selectOf(statements[0]) : undefined
       if (select === undefined) {
         const unknown = statements === undefined ? "it is not understood" : "it is no SELECT"
-        return { tables: [], untold: [], unknown }
+        return { tables: [], untold: [], unknown, isPerRow: false }
       }
       const dialect = dialectOf(connection)
       // Each round may find more to ask for: what a view shows has tables in turn.
@@ -126,7 +126,7 @@ export class Recordings {
         for (const range of reads.tables) yield* catalog.describe(connection, refOf(range))
         if (reads.functions.length > 0) yield* catalog.describeFunctions(connection, reads.functions)
       }
-      return { tables: [], untold: [], unknown: "its views are nested too deeply" }
+      return { tables: [], untold: [], unknown: "its views are nested too deeply", isPerRow: false }
     })
   }
 

@@ -1,6 +1,6 @@
 /** What the keys of a batch rest on, each of its own, when one query answers all of them. */
 import { assert, describe, it } from "@effect/vitest"
-import { and, eq, inArray, or } from "drizzle-orm"
+import { and, eq, inArray, or, sql } from "drizzle-orm"
 import { alias, integer, pgTable, text } from "drizzle-orm/pg-core"
 import { Effect, Schema } from "effect"
 import type { Statement } from "../../src/drizzle/builders.ts"
@@ -137,6 +137,27 @@ describe("a batch that is answered by a query", () => {
           .from(books)
           .where(or(inArray(books.authorId, [1, 2, 3]), inArray(books.id, [...ids])))
       assert.deepStrictEqual(yield* endedBy(books, 4, either), [1, 2, 3])
+    })
+  )
+
+  check("that asks for one list twice rests on all of both: nothing says that the values are the same", () =>
+    Effect.gen(function* () {
+      const constants: Build = (db) =>
+        db.execute(
+          sql`select * from books join books b on b.author_id <> books.author_id
+              where books.id in (1, 2, 3) and b.id in (1, 2, 3)`
+        )
+      assert.deepStrictEqual(yield* endedBy(books, 2, constants), [1, 2, 3])
+    })
+  )
+
+  check("that gets each row of its list rests on a row each, also of a list that is one parameter", () =>
+    Effect.gen(function* () {
+      const joined: Build = (db, ids) =>
+        db.execute(
+          sql`select * from books b left join reviews r on r.book_id = b.id where b.id = any(${sql.param(ids)}::int[])`
+        )
+      assert.deepStrictEqual(yield* endedBy(reviews, 2, joined), [2])
     })
   )
 })
