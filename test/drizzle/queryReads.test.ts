@@ -1094,7 +1094,7 @@ describe("what a query reads", () => {
         yield* lucky
         yield* inLookup(lucky, new Recorder(false))
         const named = Db.query((db) => db.execute(sql`select lucky()`), { reads: [books] })
-        assert.strictEqual(idsOf(yield* noted(named)), "books:* books~stats:*")
+        assert.strictEqual(idsOf(yield* noted(named)), "books:*")
         const shown = yield* Effect.flip(inLookup(Db.query((db) => db.execute(sql`show search_path`))))
         assert.strictEqual(shown.reason._tag, "UnknownReads")
       })
