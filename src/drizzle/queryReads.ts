@@ -297,8 +297,35 @@ class Analysis {
       })),
       untold: [...this.#untold],
       unknown: this.#unknown,
-      isPerRow: true
+      isPerRow: this.#isPerRow(select)
     }
+  }
+
+  /**
+   * True when each row of the answer rests on rows with its own value of a list. So it is where lists stand in the
+   * conditions of the root, and the root merges no rows: no set operation, limit, offset, distinct or window, and no
+   * aggregate but in groups by columns, which are what the lists are asked of among others.
+   */
+  #isPerRow(select: SelectStmt): boolean {
+    const { larg, limitCount, limitOffset, distinctClause, groupClause, havingClause } = select
+    if (larg !== undefined || limitCount !== undefined || limitOffset !== undefined) return false
+    if (distinctClause !== undefined || hasWindow(select)) return false
+    const lists = listsIn({ ...select, withClause: undefined }, (kind) => kind === "SelectStmt")
+    if (lists.length === 0 || listsIn(select).length > lists.length) return false
+    if (groupClause !== undefined)
+      return (
+        groupClause.every((node) => "ColumnRef" in node) &&
+        lists.every((list) => groupClause.some((node) => isSameColumn(node, list)))
+      )
+    if (havingClause !== undefined) return false
+    let isPlain = true
+    walk([select.targetList, select.sortClause], (kind, part) => {
+      if (kind !== "FuncCall") return kind !== "SelectStmt"
+      const { schema, name } = functionName(part)
+      isPlain &&= this.#facts.function(schema, name) === "scalar" && !aggregates.has(name)
+      return isPlain
+    })
+    return isPlain
   }
 
   // -------------------------------------------------------------------------------------------- the whole statement
@@ -1334,6 +1361,28 @@ const hasWindow = ({ targetList, sortClause }: SelectStmt): boolean => {
   })
   return isFound
 }
+
+/** What is compared with lists, without what is below nodes of some kind. */
+const listsIn = (select: object, isClosed: (kind: string) => boolean = () => false): ReadonlyArray<Node> => {
+  const found: Array<Node> = []
+  walk(Object.values(select), (kind, part) => {
+    if (kind === "A_Expr" && (part.kind === "AEXPR_IN" || part.kind === "AEXPR_OP_ANY")) {
+      if (part.kind === "AEXPR_OP_ANY" || "List" in part.rexpr) found.push(part.lexpr)
+    }
+    return !isClosed(kind)
+  })
+  return found
+}
+
+const isSameColumn = (one: Node, other: Node): boolean =>
+  "ColumnRef" in one &&
+  "ColumnRef" in other &&
+  namesOf(one.ColumnRef.fields).join(".") === namesOf(other.ColumnRef.fields).join(".")
+
+/** Of the functions that compute one value, those that compute it of many rows. */
+const aggregates: ReadonlySet<string> = new Set(
+  `array_agg avg bool_and bool_or count every json_agg jsonb_agg max min string_agg sum`.split(" ")
+)
 
 /** True when rows with other values in a column may be left out before a query does anything else. */
 const isFilterable = (

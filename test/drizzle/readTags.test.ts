@@ -140,6 +140,33 @@ describe("a batch that is answered by a query", () => {
     })
   )
 
+  check("that gets what is computed of several rows rests on all of them", () =>
+    Effect.gen(function* () {
+      const mixing = [
+        sql`select * from books where id in (1, 2, 3) order by id limit 2`,
+        sql`select * from books where id in (1, 2, 3) order by id offset 1`,
+        sql`select distinct on (title is null) * from books where id in (1, 2, 3) order by title is null, id`,
+        sql`select id, row_number() over (order by id) from books where id in (1, 2, 3)`,
+        sql`select max(id) from books where id in (1, 2, 3)`,
+        sql`select title is null, count(*) from books where id in (1, 2, 3) group by 1`,
+        sql`select * from (select * from books where id in (1, 2, 3) order by id limit 2) b`,
+        sql`with b as (select max(id) from books where id in (1, 2, 3)) select * from b`,
+        sql`select exists (select 1 from books where id in (1, 2, 3))`,
+        sql`select id from books where id in (1, 2, 3) union all select 1`
+      ]
+      for (const statement of mixing)
+        assert.deepStrictEqual(yield* endedBy(books, 4, (db) => db.execute(statement)), [])
+      for (const statement of mixing) {
+        assert.deepStrictEqual(yield* endedBy(books, 3, (db) => db.execute(statement)), [1, 2, 3])
+        yield* Db.mutate((db: AnyDatabase) => db.insert(books).values({ id: 3, authorId: 1, title: "c" }))
+      }
+      const grouped = sql`select id, count(*) from books where id in (1, 2, 3) group by id`
+      assert.deepStrictEqual(yield* endedBy(books, 3, (db) => db.execute(grouped)), [3])
+      const filtered = sql`select lower(title) from books where id in (1, 2, 3) and title in ('a', 'b')`
+      assert.deepStrictEqual(yield* endedBy(books, 2, (db) => db.execute(filtered)), [2])
+    })
+  )
+
   check("that asks for one list twice rests on all of both: nothing says that the values are the same", () =>
     Effect.gen(function* () {
       const constants: Build = (db) =>
