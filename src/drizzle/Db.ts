@@ -122,7 +122,7 @@ interface Level {
   readonly transaction: Transaction
   /** Whether it, or anything in it, has changed tables themselves. */
   readonly definesTables: { now: boolean }
-  /** What is known of tables: after raw SQL, which may have set a role with other rights, only what was asked since. */
+  /** What is known of tables: after what may have set a role with other rights, only what was asked since. */
   readonly known: { catalog: Catalog | undefined }
   /** What was in its way, or in that of anything in it, unless another statement has run since. */
   readonly conflict: { now: DbError | undefined }
@@ -184,16 +184,26 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
   ): Effect.Effect<unknown, DbError> =>
     Effect.withFiber((fiber) => {
       const recorder = fiber.getRef(CurrentRecorder)
-      const watched = recorder?.notesReads === true ? new Watched() : undefined
+      const isNoted = recorder?.notesReads === true
+      const watched = isNoted || level !== undefined ? new Watched() : undefined
       return Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(
           settle(() => connection.start(() => statement, isPreparable(statement, level), watched), restore),
           ({ exit, interruption }) => {
             const tables = level?.known.catalog ?? catalog
-            if (level !== undefined && is(statement, PgRaw)) level.known.catalog = catalog.anew()
-            const answer = interruption ?? readFailure("Db.query", exit, "uncommitted")
-            if (watched?.text === undefined || interruption !== undefined) return answer
-            return Effect.andThen(note(recorder!, tables, connection, watched, reads, restore), answer)
+            renew(level, statement, watched)
+            const outcome = readFailure("Db.query", exit, "uncommitted")
+            forgetMistaken(outcome, level)
+            const answer = interruption ?? outcome
+            if (!isNoted || watched?.text === undefined || interruption !== undefined) return answer
+            const noted = note(recorder, tables, connection, watched, reads, restore)
+            // A failure comes before whatever is said of what it has read.
+            return Exit.isFailure(answer)
+              ? Effect.andThen(
+                  Effect.catch(noted, () => Effect.sync(() => recorder.addUnknown())),
+                  answer
+                )
+              : Effect.andThen(noted, answer)
           }
         )
       )
@@ -279,7 +289,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
       const report = yield* publish([yield* told(planned, outcome.value, attribution)], "commit")
       return { exit: interruption ?? Exit.succeed(answerOf([answer])), report }
     }
-    forgetMistaken(outcome)
+    forgetMistaken(outcome, undefined)
     const report = mayHaveRun(outcome)
       ? yield* publish([requestOf(atMost, attribution)], "unknown outcome")
       : undefined
@@ -296,14 +306,15 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
   ): Effect.fn.Return<any, DbError> {
     const known = level.known.catalog ?? catalog
     const planned = yield* plan(known, level.connection, statement, { tables: options.tables, rowLimit })
+    const watched = new Watched()
     const { exit, interruption } = yield* settle(
-      () => level.connection.start(() => planned.run("inside"), isPreparable(statement, level)),
+      () => level.connection.start(() => planned.run("inside"), isPreparable(statement, level), watched),
       restore
     )
     if (planned.isDefinition) level.definesTables.now = true
-    if (is(statement, PgRaw)) level.known.catalog = catalog.anew()
+    renew(level, statement, watched)
     const outcome = readFailure("Db.mutate", exit, "uncommitted")
-    forgetMistaken(outcome)
+    forgetMistaken(outcome, level)
     const request = Exit.isSuccess(outcome)
       ? yield* told(planned, outcome.value, attribution)
       : mayHaveRun(outcome)
@@ -418,7 +429,11 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
         yield* attempt(() => connection.command(`savepoint ${name}`))
         const level = makeLevel(connection, depth + 1, outer.transaction, outer)
         const exit = yield* Effect.exit(restore(body(level)))
-        const rollback = Effect.ignore(attempt(() => connection.command(`rollback to savepoint ${name}`)))
+        const rollback = Effect.suspend(() => {
+          // What was set inside it, a role or a search path, is what it was before.
+          if (outer.known.catalog !== undefined) outer.known.catalog = catalog.anew()
+          return Effect.ignore(attempt(() => connection.command(`rollback to savepoint ${name}`)))
+        })
         return yield* closing(
           level,
           Effect.gen(function* (): Effect.fn.Return<A, E | DbError> {
@@ -463,10 +478,18 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
     driver.tablesChanged()
   }
 
-  const forgetMistaken = (exit: Exit.Exit<unknown, DbError>): void => {
+  const forgetMistaken = (exit: Exit.Exit<unknown, DbError>, level: Level | undefined): void => {
     const code = reasonOf(exit)
     // The server knows other tables or columns than the catalog told.
-    if (code?._tag === "StatementFailed" && /^42(P01|703)$/.test(code.code)) catalog.forget()
+    if (code?._tag !== "StatementFailed" || !/^42(P01|703)$/.test(code.code)) return
+    catalog.forget()
+    level?.known.catalog?.forget()
+  }
+
+  /** In a transaction, tables are asked for anew after what may have set a role with other rights, or a search path. */
+  const renew = (level: Level | undefined, statement: Statement, watched: Watched | undefined): void => {
+    if (level !== undefined && (is(statement, PgRaw) || watched?.setsConfig === true))
+      level.known.catalog = catalog.anew()
   }
 
   return { query, mutate, transaction }
@@ -475,10 +498,13 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
 /** What a statement has sent, and was answered. */
 class Watched implements Watcher {
   text: string | undefined
+  /** True when it may have set something of the session's. */
+  setsConfig = false
   parameters: ReadonlyArray<unknown> = []
   rows: ReadonlyArray<unknown> | undefined
   readonly sent = (text: string, parameters: ReadonlyArray<unknown>): void => {
     this.text = text
+    this.setsConfig ||= /set_config/i.test(text)
     this.parameters = parameters
   }
   readonly answered = (rows: ReadonlyArray<unknown>): void => {

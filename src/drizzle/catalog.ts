@@ -63,9 +63,12 @@ export interface TableInfo {
   readonly isSystem: boolean
   /** True for rows that are on another server. */
   readonly isForeign: boolean
+  readonly isSequence: boolean
   /** The query of a view, as text. */
   readonly view: string | undefined
-  /** What policies let be read, as texts of conditions, where row-level security is in force. */
+  /** True when policies decide which of its rows are seen, whether or not by the role that asks: a view has its owner's. */
+  readonly hasRowSecurity: boolean
+  /** What these policies let be read, as texts of conditions. */
   readonly policies: ReadonlyArray<string>
   /** Sets of columns of which no two rows have equal values; nulls aside. */
   readonly uniques: ReadonlyArray<ReadonlyArray<string>>
@@ -99,15 +102,38 @@ export interface Named {
 /** How long an answer is kept, in milliseconds. */
 const keptFor = 60_000
 
+/** An answer about a table or the functions of a name, and when it came. */
+interface Told<A> {
+  readonly info: A
+  readonly at: number
+}
+
+/** The last answers of a kind, as texts: while the text is the same, so is the object that it was read into. */
+class Last<A> {
+  readonly #byName = new Map<string, { readonly text: string; readonly info: A }>()
+
+  of(name: string, text: string, read: () => A): A {
+    const last = this.#byName.get(name)
+    if (last?.text === text) return last.info
+    const info = read()
+    this.#byName.set(name, { text, info })
+    return info
+  }
+}
+
 /** What the server says of its tables. */
 export class Catalog {
-  readonly #known = new Map<string, { readonly info: TableInfo | undefined; readonly at: number }>()
-  readonly #functions = new Map<string, { readonly info: ReadonlyArray<FunctionInfo>; readonly at: number }>()
+  readonly #known = new Map<string, Told<TableInfo | undefined>>()
+  readonly #functions = new Map<string, Told<ReadonlyArray<FunctionInfo>>>()
+  #lastTables = new Last<TableInfo>()
+  #lastFunctions = new Last<ReadonlyArray<FunctionInfo>>()
   #warned = new Set<string>()
 
   /** One that knows nothing yet: another role may be told otherwise. */
   anew(): Catalog {
     const catalog = new Catalog()
+    catalog.#lastTables = this.#lastTables
+    catalog.#lastFunctions = this.#lastFunctions
     catalog.#warned = this.#warned
     return catalog
   }
@@ -120,7 +146,7 @@ export class Catalog {
 
   /** What is known of a table without asking; `info` is `undefined` if there is none of this name. */
   peek(table: TableRef, now: number): { readonly info: TableInfo | undefined } | undefined {
-    const known = this.#known.get(tableName(table.schema, table.name))
+    const known = this.#known.get(writtenName(table))
     return known !== undefined && now - known.at < keptFor ? known : undefined
   }
 
@@ -140,13 +166,20 @@ export class Catalog {
       )
       const rows = yield* this.#ask(
         connection,
-        sql`select n.nspname as schema, p.proname as name, p.provolatile as volatility
-          from pg_proc p join pg_namespace n on n.oid = p.pronamespace where p.proname in (${list})`
+        sql`select p.proname as name, json_agg(json_build_array(
+            n.nspname, p.provolatile, p.proretset, p.prokind, l.lanname in ('c', 'internal'),
+            exists (
+              select 1 from pg_depend d
+              where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+            )
+          ) order by p.oid)::text as info
+          from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
+          where p.proname in (${list}) group by p.proname`
       )
+      const texts = new Map(rows.map((row) => [String(row["name"]), String(row["info"])]))
       for (const name of names) {
-        const info = rows
-          .filter((row) => row["name"] === name)
-          .map((row) => ({ schema: String(row["schema"]), volatility: String(row["volatility"]) }))
+        const text = texts.get(name) ?? "[]"
+        const info = this.#lastFunctions.of(name, text, () => JSON.parse(text).map(readFunction))
         this.#functions.set(name, { info, at: now })
       }
     })
@@ -165,42 +198,100 @@ export class Catalog {
     )
   }
 
-  /** Asks about a table; `undefined` if there is none of this name. */
+  /** What is known of a table, or else asks about it; `undefined` if there is none of this name. */
   describe(connection: Connection, table: TableRef): Effect.Effect<TableInfo | undefined, DbError> {
     return Effect.gen({ self: this }, function* () {
-      const name = tableName(table.schema, table.name)
       const now = yield* Clock.currentTimeMillis
-      const known = this.#known.get(name)
-      if (known !== undefined && now - known.at < keptFor) return known.info
-      // By its name: a schema that may not be used, which a trigger may write to, would be an error otherwise.
-      const place =
-        table.schema === undefined
-          ? sql`c.oid = to_regclass(${quoted(table.name)})`
-          : sql`c.relname = ${table.name} and c.relnamespace = (select oid from pg_namespace where nspname = ${table.schema})`
-      const [row] = yield* this.#ask(connection, sql`${sql.raw(question)} where ${place}`)
-      const info = row === undefined ? undefined : read(JSON.parse(String(row["info"])))
-      this.#known.set(name, { info, at: now })
-      if (info === undefined) return undefined
-      const opaque = info.triggers.filter(({ isOpaque }) => isOpaque)
-      if (opaque.length > 0 && !this.#warned.has(name)) {
-        this.#warned.add(name)
-        yield* Effect.logWarning(
-          `cacheme: table "${name}" has triggers whose writes cannot be read from their text ` +
-            `(${opaque.map((trigger) => trigger.name).join(", ")}): what they write to other tables is not invalidated; ` +
-            `name these tables: Db.mutate(f, { tables })`
-        )
-      }
-      return info
+      const known = this.peek(table, now)
+      if (known !== undefined) return known.info
+      yield* this.describeTables(connection, [table])
+      return this.#known.get(writtenName(table))?.info
     })
   }
+
+  /** Asks about these tables, whatever is known of them. */
+  describeTables(connection: Connection, refs: ReadonlyArray<TableRef>): Effect.Effect<void, DbError> {
+    return Effect.gen({ self: this }, function* () {
+      const now = yield* Clock.currentTimeMillis
+      const tables = [...new Map(refs.map((ref) => [writtenName(ref), ref])).values()]
+      // By its name: a schema that may not be used, which a trigger may write to, would be an error otherwise.
+      const places = tables.map(({ schema, name }, i) =>
+        schema === undefined
+          ? sql`(${sql.raw(String(i))}, to_regclass(${quoted(name)})::oid)`
+          : sql`(${sql.raw(String(i))}, (
+              select oid from pg_class
+              where relname = ${name} and relnamespace = (select oid from pg_namespace where nspname = ${schema})
+            ))`
+      )
+      const rows = yield* this.#ask(
+        connection,
+        sql`${sql.raw(question)} join (values ${sql.join(places, sql`, `)}) asked(number, oid) on asked.oid = c.oid`
+      )
+      const texts = new Map(rows.map((row) => [Number(row["number"]), String(row["info"])]))
+      for (const [i, table] of tables.entries()) {
+        const text = texts.get(i)
+        const name = writtenName(table)
+        const info =
+          text === undefined ? undefined : this.#lastTables.of(name, text, () => read(JSON.parse(text)))
+        this.#known.set(name, { info, at: now })
+        if (info !== undefined) yield* this.#warn(tableName(table.schema, table.name), info)
+      }
+    })
+  }
+
+  #warn(name: string, { triggers }: TableInfo): Effect.Effect<void> {
+    const opaque = triggers.filter(({ isOpaque }) => isOpaque)
+    if (opaque.length === 0 || this.#warned.has(name)) return Effect.void
+    this.#warned.add(name)
+    return Effect.logWarning(
+      `cacheme: table "${name}" has triggers whose writes cannot be read from their text ` +
+        `(${opaque.map((trigger) => trigger.name).join(", ")}): what they write to other tables is not invalidated; ` +
+        `name these tables: Db.mutate(f, { tables })`
+    )
+  }
 }
+
+/** A table as it is written: where another schema comes first, `books` is not the same as `public.books`. */
+export const writtenName = ({ schema, name }: TableRef): string => `${schema ?? ""}\0${name}`
 
 /** A function of some name. */
 export interface FunctionInfo {
   readonly schema: string
   /** As the server writes it: "i" for one that is immutable, "s" stable, "v" volatile. */
   readonly volatility: string
+  /** True when it may answer any number of rows. */
+  readonly isSet: boolean
+  /** True when it puts many rows together by functions of its own, which its volatility says nothing of. */
+  readonly isAggregate: boolean
+  /** True when it is no SQL, and no text of another language: compiled. */
+  readonly isCompiled: boolean
+  readonly isOfExtension: boolean
 }
+
+type ServerFunction = readonly [
+  schema: string,
+  volatility: string,
+  isSet: boolean,
+  kind: string,
+  isCompiled: boolean,
+  isOfExtension: boolean
+]
+
+const readFunction = ([
+  schema,
+  volatility,
+  isSet,
+  kind,
+  isCompiled,
+  isOfExtension
+]: ServerFunction): FunctionInfo => ({
+  schema,
+  volatility,
+  isSet,
+  isAggregate: kind === "a",
+  isCompiled,
+  isOfExtension
+})
 
 type NameParts = readonly [schema: string, name: string, isVisible: boolean]
 
@@ -214,6 +305,7 @@ interface Answer {
   readonly self: NameParts
   readonly kind: string
   readonly rls: boolean
+  readonly secured: boolean
   readonly view: string | null
   readonly policies: ReadonlyArray<string | null> | null
   readonly uniques: ReadonlyArray<ReadonlyArray<string>> | null
@@ -245,7 +337,9 @@ const read = (answer: Answer): TableInfo => ({
   names: namesOf(answer.self),
   isSystem: answer.self[0] === "pg_catalog" || answer.self[0] === "information_schema",
   isForeign: answer.kind === "f",
+  isSequence: answer.kind === "S",
   view: answer.view ?? undefined,
+  hasRowSecurity: answer.secured,
   policies: (answer.policies ?? []).filter((policy) => policy !== null),
   uniques: answer.uniques ?? [],
   foreignKeys: (answer.foreignKeys ?? []).map(([table, columns, referenced]) => ({
@@ -348,7 +442,7 @@ const triggerText = `(
 )`
 
 const question = `
-select json_build_object(
+select asked.number, json_build_object(
   'self', (
     select ${nameParts} from pg_class t join pg_namespace n on n.oid = t.relnamespace where t.oid = c.oid
   ),
@@ -356,7 +450,7 @@ select json_build_object(
   'view', case when c.relkind = 'v' then pg_get_viewdef(c.oid) end,
   'policies', (
     select json_agg(pg_get_expr(p.polqual, p.polrelid)) from pg_policy p
-    where p.polrelid = c.oid and p.polcmd in ('r', '*') and row_security_active(c.oid)
+    where p.polrelid = c.oid and p.polcmd in ('r', '*') and c.relrowsecurity
   ),
   'uniques', (
     select json_agg(${columnNames("c.oid", "x.indkey::smallint[]")}) from pg_index x
@@ -369,8 +463,12 @@ select json_build_object(
     ))
     from pg_constraint k join pg_class t on t.oid = k.confrelid join pg_namespace n on n.oid = t.relnamespace
     where k.contype = 'f' and k.conrelid = c.oid and k.convalidated
+      -- Columns of Postgres 18: a key over periods of time, and one that nothing is held to.
+      and coalesce(to_jsonb(k) ->> 'conperiod', 'false') = 'false'
+      and coalesce(to_jsonb(k) ->> 'conenforced', 'true') = 'true'
   ),
   'rls', row_security_active(c.oid),
+  'secured', c.relrowsecurity,
   'rules', exists (select 1 from pg_rewrite w where w.ev_class = c.oid and w.rulename <> '_RETURN'),
   'heirs', exists (select 1 from pg_inherits i where i.inhparent = c.oid),
   'lockable', has_any_column_privilege(c.oid, 'update') and has_schema_privilege(c.relnamespace, 'usage'),

@@ -44,6 +44,8 @@ export interface Relation {
   readonly foreignKeys: ReadonlyArray<ForeignKey>
   /** What it shows, of a view. */
   readonly view: SelectStmt | undefined
+  /** True when row-level security may hide rows of it. */
+  readonly hidesRows: boolean
   /** Conditions of its policies, where it has row-level security. */
   readonly policies: ReadonlyArray<Node>
   /** Why no write tells of its changes, if so. */
@@ -413,7 +415,7 @@ class Analysis {
   #call(call: FuncCall): void {
     const { schema, name } = functionName(call)
     const nature = this.#facts.function(schema, name)
-    if (nature === undefined) this.#missingFunctions.add(schema === undefined ? name : `${schema}.${name}`)
+    if (nature === undefined) this.#missingFunctions.add(name)
     if (nature === "volatile") this.#untold.add(`${name}()`)
     if (nature === "unknown") this.#unknown ??= `it calls ${name}(), which may read tables`
   }
@@ -1061,6 +1063,7 @@ class Analysis {
     const joined = "source" in join.right ? join.right.source : undefined
     const [condition, ...others] = join.on ?? []
     if (joined?.table === undefined || condition === undefined || others.length > 0) return undefined
+    if (joined.table.relation.hidesRows) return undefined
     const scope: Level = { ...nowhere, sources: sourcesOf(join) }
     const pairs = condition.map((atom) => {
       if (atom._tag !== "Same") return undefined

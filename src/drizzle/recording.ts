@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import type { RangeVar } from "libpg-query"
 import type { Recorder } from "../Recorder.ts"
 import { type Dialect, refOf as refOfTable } from "./builders.ts"
-import type { Catalog, TableInfo } from "./catalog.ts"
+import { type Catalog, type TableInfo, writtenName } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
 import { DbError, UnknownReads } from "./DbError.ts"
 import type { ModelDefinition } from "./modelDefinition.ts"
@@ -20,29 +20,32 @@ import { type QueryReads, readsOf, type Relation } from "./queryReads.ts"
 import { readOf, type Sent } from "./readTags.ts"
 import { modelOf, natureOf, refOf, relationOf } from "./relations.ts"
 
-/** So many texts are remembered. */
-const remembered = 1000
-
-/** Longer texts are looked into each time, in characters. */
-const longest = 16_384
+/** So many texts are remembered, and so many characters of them in all. */
+const mostTexts = 1000
+const mostCharacters = 8_000_000
 
 /** What was known when a text was looked into. */
 interface Basis {
   readonly range: RangeVar
-  readonly info: TableInfo | undefined
+  readonly info: TableInfo
   readonly definition: ModelDefinition | undefined
 }
 
 interface Known {
   readonly reads: QueryReads
+  /** Ids of what is read beside it. */
+  readonly others: ReadonlyArray<string>
   readonly basis: ReadonlyArray<Basis>
   readonly functions: ReadonlyArray<readonly [name: string, info: unknown]>
+  /** True when it has been asked for again since it was last in danger of being forgotten. */
+  isWanted: boolean
 }
 
 /** The queries of one database. */
 export class Recordings {
   readonly #parse: Parse
   readonly #byText = new Map<string, Known>()
+  #characters = 0
   readonly #relations = new WeakMap<
     TableInfo,
     { readonly definition: ModelDefinition | undefined; readonly relation: Relation }
@@ -69,48 +72,63 @@ export class Recordings {
         recorder.add(idsOfEveryGroup(tableName(schema, name)))
       }
     }
-    return Effect.flatMap(this.#readsOf(catalog, connection, sent.text), (reads) => {
+    return Effect.flatMap(this.#known(catalog, connection, sent.text), ({ reads, others }) => {
       if (reads.unknown !== undefined && named === undefined) {
         const reason = new UnknownReads({ statement: sent.text.slice(0, 200), because: reads.unknown })
         return Effect.fail(new DbError({ reason }))
       }
-      recorder.addRead(readOf(reads, sent))
+      const read = readOf(reads, sent)
+      recorder.addRead(others.length === 0 ? read : { ...read, ids: [...read.ids, ...others] })
       return Effect.void
     })
   }
 
-  #readsOf(catalog: Catalog, connection: Connection, text: string): Effect.Effect<QueryReads, DbError> {
+  #known(catalog: Catalog, connection: Connection, text: string): Effect.Effect<Known, DbError> {
     return Effect.clockWith((clock) => {
       const now = clock.currentTimeMillisUnsafe()
       const known = this.#byText.get(text)
-      return known !== undefined && isValid(known, catalog, now)
-        ? Effect.succeed(known.reads)
-        : this.#look(catalog, connection, text)
+      if (known === undefined) return this.#look(catalog, connection, text)
+      known.isWanted = true
+      if (isValid(known, catalog, now)) return Effect.succeed(known)
+      return Effect.flatMap(askAgain(known, catalog, connection, now), () =>
+        isValid(known, catalog, now) ? Effect.succeed(known) : this.#look(catalog, connection, text)
+      )
     })
   }
 
-  #look(catalog: Catalog, connection: Connection, text: string): Effect.Effect<QueryReads, DbError> {
+  #look(catalog: Catalog, connection: Connection, text: string): Effect.Effect<Known, DbError> {
     return Effect.gen({ self: this }, function* () {
       const statements = this.#parse(text)
       const select = statements?.length === 1 ? selectOf(statements[0]) : undefined
-      if (select === undefined) {
-        const unknown = statements === undefined ? "it is not understood" : "it is no SELECT"
-        return { tables: [], untold: [], unknown, isPerRow: false }
-      }
+      if (select === undefined)
+        return untellable(statements === undefined ? "it is not understood" : "it is no SELECT")
       const dialect = dialectOf(connection)
+      // Tables that were not there when they were last asked for may be there now: they are asked for once more.
+      const asked = new Set<string>()
       // Each round may find more to ask for: what a view shows has tables in turn.
       for (let round = 0; round < 10; round++) {
         const now = yield* Clock.currentTimeMillis
         const basis = new Map<RangeVar, Basis>()
         const functions = new Map<string, unknown>()
+        const others = new Set<string>()
+        let isLacking = false
         const reads = readsOf(select, {
           relation: (range) => {
-            const peeked = catalog.peek(refOf(range), now)
-            if (peeked === undefined) return undefined
-            const { info } = peeked
-            const definition = info && modelOf(info, refOf(range)).definition
+            const ref = refOf(range)
+            const info = catalog.peek(ref, now)?.info
+            if (info === undefined) {
+              if (!asked.has(writtenName(ref))) return undefined
+              // It was there for the statement, or may be for the next one.
+              isLacking = true
+              for (const id of everyId(tableName(ref.schema, ref.name))) others.add(id)
+              return "none"
+            }
+            const { name, definition } = modelOf(info, ref)
             basis.set(range, { range, info, definition })
-            return info === undefined ? "none" : this.#relationOf(dialect, info, definition, range)
+            // Who writes where the search path is another one may know it by no other name than these.
+            for (const other of info.names)
+              if (other !== name) for (const id of everyId(other)) others.add(id)
+            return this.#relationOf(dialect, info, definition, range)
           },
           function: (schema, name) =>
             natureOf(schema, name, (name) => {
@@ -120,13 +138,23 @@ export class Recordings {
             })
         })
         if (!("functions" in reads)) {
-          this.#remember(text, { reads, basis: [...basis.values()], functions: [...functions] })
-          return reads
+          const known: Known = {
+            reads,
+            others: [...others],
+            basis: [...basis.values()],
+            functions: [...functions],
+            isWanted: false
+          }
+          // Where a table is not there, it is asked for the next time, too.
+          if (!isLacking) this.#remember(text, known)
+          return known
         }
-        for (const range of reads.tables) yield* catalog.describe(connection, refOf(range))
+        const tables = reads.tables.map(refOf)
+        for (const table of tables) asked.add(writtenName(table))
+        if (tables.length > 0) yield* catalog.describeTables(connection, tables)
         if (reads.functions.length > 0) yield* catalog.describeFunctions(connection, reads.functions)
       }
-      return { tables: [], untold: [], unknown: "its views are nested too deeply", isPerRow: false }
+      return untellable("its views are nested too deeply")
     })
   }
 
@@ -144,28 +172,64 @@ export class Recordings {
   }
 
   #remember(text: string, known: Known): void {
-    if (text.length > longest) return
-    // The last to be looked into is the last to be forgotten.
-    this.#byText.delete(text)
-    this.#byText.set(text, known)
-    if (this.#byText.size <= remembered) return
-    for (const first of this.#byText.keys()) {
-      this.#byText.delete(first)
-      break
+    if (text.length > mostCharacters) return
+    this.#forget(text)
+    for (const [first, oldest] of this.#byText) {
+      if (this.#byText.size < mostTexts && this.#characters + text.length <= mostCharacters) break
+      this.#forget(first)
+      // What was asked for meanwhile has a second chance, behind the others.
+      if (oldest.isWanted) this.#keep(first, { ...oldest, isWanted: false })
     }
+    this.#keep(text, known)
+  }
+
+  #keep(text: string, known: Known): void {
+    this.#byText.set(text, known)
+    this.#characters += text.length
+  }
+
+  #forget(text: string): void {
+    if (this.#byText.delete(text)) this.#characters -= text.length
   }
 }
+
+/** Both tags of a table, and their twins in all groups of volatile columns: nobody has said which of these are read. */
+const everyId = (table: string): ReadonlyArray<string> =>
+  [undefined, ...(find(table)?.volatile.keys() ?? [])].flatMap((group) =>
+    Object.values(tableIds(table, group))
+  )
+
+const untellable = (unknown: string): Known => ({
+  reads: { tables: [], untold: [], unknown, isPerRow: false },
+  others: [],
+  basis: [],
+  functions: [],
+  isWanted: false
+})
+
+/** Asks for what has not been asked for lately. If it is what it was, nothing has to be looked into again. */
+const askAgain = (
+  { basis, functions }: Known,
+  catalog: Catalog,
+  connection: Connection,
+  now: number
+): Effect.Effect<void, DbError> =>
+  Effect.gen(function* () {
+    const tables = basis
+      .map(({ range }) => refOf(range))
+      .filter((ref) => catalog.peek(ref, now) === undefined)
+    if (tables.length > 0) yield* catalog.describeTables(connection, tables)
+    const names = functions
+      .map(([name]) => name)
+      .filter((name) => catalog.peekFunctions(name, now) === undefined)
+    if (names.length > 0) yield* catalog.describeFunctions(connection, names)
+  })
 
 /** True while tables, models and functions are what they were. */
 const isValid = ({ basis, functions }: Known, catalog: Catalog, now: number): boolean =>
   basis.every(({ range, info, definition }) => {
     const ref = refOf(range)
-    const peeked = catalog.peek(ref, now)
-    return (
-      peeked !== undefined &&
-      peeked.info === info &&
-      (info === undefined || modelOf(info, ref).definition === definition)
-    )
+    return catalog.peek(ref, now)?.info === info && modelOf(info, ref).definition === definition
   }) && functions.every(([name, info]) => catalog.peekFunctions(name, now) === info)
 
 const dialectOf = ({ db }: Connection): Dialect => (db as unknown as { readonly dialect: Dialect }).dialect

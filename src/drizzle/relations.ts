@@ -48,20 +48,24 @@ export const relationOf = (parse: Parse, dialect: Dialect, info: TableInfo, ref:
     columns,
     model: definition && modelIn(definition, dialect, columns, uniques),
     uniques,
-    foreignKeys: info.foreignKeys.map(({ columns, referenced, names }) => ({
+    // They do not bind rows of tables that inherit from it.
+    foreignKeys: (info.hasHeirs ? [] : info.foreignKeys).map(({ columns, referenced, names }) => ({
       columns,
       referenced,
       refersTo: names
     })),
     view,
+    hidesRows: info.hasRowSecurity,
     policies: policies.filter((policy) => policy !== undefined),
     untold: info.isSystem
       ? `the system table ${name}`
       : info.isForeign
         ? `the foreign table ${name}`
-        : (info.view !== undefined && view === undefined) || policies.includes(undefined)
-          ? `what ${name} shows, which is not understood`
-          : undefined
+        : info.isSequence
+          ? `the sequence ${name}`
+          : (info.view !== undefined && view === undefined) || policies.includes(undefined)
+            ? `what ${name} shows, which is not understood`
+            : undefined
   }
 }
 
@@ -100,35 +104,40 @@ export const natureOf = (
   name: string,
   known: (name: string) => ReadonlyArray<FunctionInfo> | undefined
 ): FunctionNature | undefined => {
-  const isBuiltIn = schema === undefined || schema === "pg_catalog"
-  if (isBuiltIn && common.has(name)) return "scalar"
   const found = known(name)?.filter((one) => schema === undefined || one.schema === schema)
   if (found === undefined) return undefined
   const own = found.filter(({ schema }) => schema !== "pg_catalog")
-  // One that reads tables though it is declared to be immutable is a mistake that the server makes something of as well.
-  if (found.length === 0 || own.some(({ volatility }) => volatility !== "i")) return "unknown"
-  if (own.length === found.length) return "pure"
-  if (readers.test(name)) return "unknown"
-  return momentary.has(name) || found.some(({ volatility }) => volatility === "v") ? "volatile" : "pure"
+  if (found.length === 0 || own.some(mayRead)) return "unknown"
+  const isCompiled = found.length > own.length || own.some(({ isCompiled }) => isCompiled)
+  if (isCompiled && readers.test(name)) return "unknown"
+  const isMomentary = found.length > own.length && (momentary.has(name) || ofServer.test(name))
+  // An aggregate's volatility is nothing but what it has when nobody says another one.
+  if (isMomentary || found.some(isVolatile)) return "volatile"
+  return found.some(({ isSet }) => isSet) ? "pure" : "scalar"
 }
 
-/** Functions of the server's that do nothing but compute one value, and are called so often that it need not be asked. */
-const common: ReadonlySet<string> = new Set(
-  `abs array_agg array_to_json array_length array_position avg bool_and bool_or btrim cardinality ceil ceiling char_length
-   concat concat_ws count date_part date_trunc dense_rank every extract first_value floor format greatest initcap
-   json_agg json_build_array json_build_object jsonb_agg jsonb_build_array jsonb_build_object lag last_value lead least
-   left length lower lpad ltrim max md5 min mod nullif power rank regexp_replace repeat replace reverse right round
-   row_number row_to_json rtrim sign split_part sqrt string_agg strpos substr substring sum to_json to_jsonb trim trunc
-   upper`.split(/\s+/)
-)
+/**
+ * True for a function of the database's own that may read tables. One that reads them though it is declared to be
+ * immutable is a mistake that the server makes something of as well; one of an extension's that is compiled, and not
+ * known to read, knows nothing of tables.
+ */
+const mayRead = ({ volatility, isAggregate, isCompiled, isOfExtension }: FunctionInfo): boolean =>
+  !(isOfExtension && (isCompiled || isAggregate)) && (isAggregate || volatility !== "i")
+
+/** True when it answers otherwise another time; of compiled ones that do not come with the server, what is not immutable. */
+const isVolatile = ({ schema, volatility }: FunctionInfo): boolean =>
+  volatility === "v" || (volatility === "s" && schema !== "pg_catalog")
 
 /** Functions of the server's that are stable, and answer otherwise in another moment or session. */
 const momentary: ReadonlySet<string> = new Set(
-  `age current_schema current_schemas current_setting has_any_column_privilege has_column_privilege has_schema_privilege
-   has_table_privilege inet_client_addr inet_client_port inet_server_addr now pg_backend_pid pg_current_xact_id
-   pg_get_userbyid pg_my_temp_schema pg_postmaster_start_time row_security_active statement_timestamp to_regclass
+  `age col_description current_schema current_schemas current_setting format_type inet_client_addr inet_client_port
+   inet_server_addr inet_server_port now obj_description row_security_active shobj_description statement_timestamp
    transaction_timestamp txid_current txid_current_if_assigned version`.split(/\s+/)
 )
 
-/** Functions of the server's that read tables which they are given by name, or as a text. */
-const readers = /^(query|table|cursor|schema|database)_to_xml|^ts_stat$|^dblink|^pg_get_viewdef$/
+/** Functions of the server's that tell of itself: its tables, roles, locks, files. */
+const ofServer = /^pg_(?!typeof$)|^has_\w+_privilege$|^to_reg/
+
+/** Compiled functions that read tables which they are given by name, or as a text. */
+const readers =
+  /^(query|table|cursor|schema|database)_to_xml|^ts_(stat|rewrite)$|^pg_get_viewdef$|^(dblink|crosstab|connectby|xpath_table|_?pgr_)/
