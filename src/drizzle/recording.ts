@@ -120,14 +120,14 @@ export class Recordings {
               if (!asked.has(writtenName(ref))) return undefined
               // It was there for the statement, or may be for the next one.
               isLacking = true
-              for (const id of everyId(tableName(ref.schema, ref.name))) others.add(id)
+              for (const id of idsOfEveryGroup(tableName(ref.schema, ref.name))) others.add(id)
               return "none"
             }
             const { name, definition } = modelOf(info, ref)
             basis.set(range, { range, info, definition })
             // Who writes where the search path is another one may know it by no other name than these.
             for (const other of info.names)
-              if (other !== name) for (const id of everyId(other)) others.add(id)
+              if (other !== name) for (const id of idsOfEveryGroup(other)) others.add(id)
             return this.#relationOf(dialect, info, definition, range)
           },
           function: (schema, name) =>
@@ -192,12 +192,6 @@ export class Recordings {
     if (this.#byText.delete(text)) this.#characters -= text.length
   }
 }
-
-/** Both tags of a table, and their twins in all groups of volatile columns: nobody has said which of these are read. */
-const everyId = (table: string): ReadonlyArray<string> =>
-  [undefined, ...(find(table)?.volatile.keys() ?? [])].flatMap((group) =>
-    Object.values(tableIds(table, group))
-  )
 
 const untellable = (unknown: string): Known => ({
   reads: { tables: [], untold: [], unknown, isPerRow: false },
