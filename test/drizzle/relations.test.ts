@@ -37,7 +37,7 @@ create view v as select id from books;
 create view shop.v as select id from tags;
 `
 
-/** Runs a query in a lookup, and tells the ids of what it reads but `unknown`. */
+/** Runs a query in a lookup, and tells the ids of what it reads but `unknown` and those of groups of volatile columns. */
 const idsOf = (query: Effect.Effect<unknown, DbError, Db>) =>
   Effect.gen(function* () {
     const recorder = new Recorder()
@@ -45,7 +45,7 @@ const idsOf = (query: Effect.Effect<unknown, DbError, Db>) =>
     return recorder
       .close()
       .reads.flatMap((read) => [...read.ids, ...[...read.idsByValue.values()].flatMap((own) => [...own])])
-      .filter((id) => !id.endsWith(":?"))
+      .filter((id) => !/:\?$|~/.test(id))
       .toSorted()
       .join(" ")
   })
