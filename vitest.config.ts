@@ -25,7 +25,7 @@ export default defineConfig(({ mode }) => ({
             "test/checker/**",
             "test/support/**",
             "test/drizzle/model/**",
-            "test/drizzle/{Model,changedRows,rowImages,cascades,effects,rights,statementTables,preparedStatements,placeholders,postgresDriver,DbLive}.test.ts",
+            "test/drizzle/{queryReads,relationalReads,relations,recording,readTags,Model,changedRows,rowImages,cascades,effects,rights,statementTables,preparedStatements,placeholders,postgresDriver,DbLive}.test.ts",
             "test/store/redis/{Link,redisSettings,names,entryBytes,compression,Mirror,Cell,scripts,Undelivered,rounds,versions}.test.ts"
           ]
         }
@@ -41,13 +41,13 @@ export default defineConfig(({ mode }) => ({
             "test/*.test.ts",
             "test/!(drizzle)/**",
             // Its relations are declared otherwise.
-            "test/drizzle/model/reads.test.ts",
+            "test/drizzle/{model/reads,relationalReads}.test.ts",
             // Nothing in these looks into a statement.
             "test/drizzle/{statementTables,preparedStatements,postgresDriver,DbLive}.test.ts",
             ...(mode === "full"
               ? []
               : [
-                  "test/drizzle/{Db,Link,Model,placeholders,transaction,effects,rights,traps,model/writes}.test.ts"
+                  "test/drizzle/{relations,recording,readTags,Db,Link,Model,placeholders,transaction,effects,rights,traps,model/writes}.test.ts"
                 ])
           ]
         }

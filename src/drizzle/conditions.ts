@@ -118,6 +118,11 @@ const equal = (left: Node, right: Node): ReadonlyArray<Conjunction> => {
     const areColumns = [left, right].every(({ ColumnRef }) => columnPath(ColumnRef) !== undefined)
     return areColumns ? [[{ _tag: "Same", left: left.ColumnRef, right: right.ColumnRef }]] : opaque
   }
+  // What an empty list becomes: `1 = 0`.
+  if ("A_Const" in left && "A_Const" in right) {
+    const [ours, theirs] = [left.A_Const.ival, right.A_Const.ival]
+    return ours === undefined || theirs === undefined || ours.ival === theirs.ival ? opaque : []
+  }
   const [column, value] =
     "ColumnRef" in left ? [left.ColumnRef, right] : ["ColumnRef" in right ? right.ColumnRef : undefined, left]
   const term = termOf(value)
