@@ -7,6 +7,7 @@ import type { Statement } from "../../src/drizzle/builders.ts"
 import { Db } from "../../src/drizzle/index.ts"
 import { authors, books, bookTags, checkAll, setUp, tags } from "../support/bookshop.ts"
 import { NotingCache } from "../support/databases.ts"
+import { makePglite } from "../support/pglite.ts"
 import { freshDatabase } from "../support/postgres.ts"
 
 const authorRelations = relations(authors, ({ many }) => ({ books: many(books) }))
@@ -97,6 +98,12 @@ describe("what a relational query reads", () => {
       for (const statement of setUp.split(";\n").filter((text) => text.trim() !== ""))
         yield* RelatedDb.mutate((db) => db.execute(sql.raw(statement)), { tables: [books] })
       yield* checkAll(relational, (build) => RelatedDb.query(build as any))
-    }).pipe(Effect.provide(RelatedDb.layerPglite({ schema }).pipe(Layer.provide(NotingCache))))
+    }).pipe(
+      Effect.provide(
+        Layer.unwrap(
+          Effect.map(Effect.promise(makePglite), (client) => RelatedDb.layerPglite({ client, schema }))
+        ).pipe(Layer.provide(NotingCache))
+      )
+    )
   )
 })

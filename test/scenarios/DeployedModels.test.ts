@@ -1,10 +1,11 @@
-import { PGlite } from "@electric-sql/pglite"
+import type { PGlite } from "@electric-sql/pglite"
 import { assert, describe, it } from "@effect/vitest"
 import { eq } from "drizzle-orm"
 import { integer, pgTable, text } from "drizzle-orm/pg-core"
 import { type Context, Effect, Exit, Layer, Option, Schema, Scope } from "effect"
 import { afterAll, beforeAll, inject, vi } from "vitest"
 import * as Names from "../../src/store/redis/names.ts"
+import { makePglite } from "../support/pglite.ts"
 import { rawClient } from "../support/processes.ts"
 import { ownPrefix } from "../support/shared.ts"
 
@@ -41,7 +42,7 @@ const scope = Scope.makeUnsafe()
 // What a process declares is known in all of it: so each version has the library for itself, and what that loads when it is
 // used, too.
 beforeAll(async () => {
-  client = await PGlite.create()
+  client = await makePglite()
   for (const [models, options] of Object.entries(declarations)) {
     vi.resetModules()
     const program = {

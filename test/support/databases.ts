@@ -1,11 +1,12 @@
 /** The databases that the tests of `cacheme/drizzle` run on, each with a cache whose invalidations are noted. */
-import { PGlite } from "@electric-sql/pglite"
+import type { PGlite } from "@electric-sql/pglite"
 import { Effect, Layer } from "effect"
 import { beforeAll, inject } from "vitest"
 import { Db } from "../../src/drizzle/index.ts"
 import { Cacheme, MemoryStore } from "../../src/index.ts"
 import type { Request } from "../../src/Invalidation.ts"
 import { CurrentTransaction } from "../../src/Transaction.ts"
+import { makePglite } from "./pglite.ts"
 import { connect, freshDatabase } from "./postgres.ts"
 
 /** An empty database. */
@@ -45,10 +46,10 @@ export const NotingCache = Layer.effect(
 let pglite: Promise<PGlite> | undefined
 
 // Not within a test's own time: on a busy machine it can take a while.
-beforeAll(() => (pglite ??= PGlite.create()))
+beforeAll(() => (pglite ??= makePglite()))
 
 const inProcess = Effect.promise(async (): Promise<TestDatabase> => {
-  const client = await (pglite ??= PGlite.create())
+  const client = await (pglite ??= makePglite())
   await client.exec(
     `reset role; drop schema if exists public cascade; drop schema if exists shop cascade;
      create schema public; grant all on schema public to public`

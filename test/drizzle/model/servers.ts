@@ -1,5 +1,4 @@
 /** The databases of a model check: one that is written through `Db`, and its twin, written by plain Drizzle. */
-import { PGlite } from "@electric-sql/pglite"
 import { drizzle as drizzlePglite } from "drizzle-orm/pglite"
 import { drizzle as drizzlePostgres } from "drizzle-orm/postgres-js"
 import { Layer } from "effect"
@@ -7,6 +6,7 @@ import postgres from "postgres"
 import { Db } from "../../../src/drizzle/index.ts"
 import type { AnyDatabase } from "../../../src/drizzle/Connection.ts"
 import type { Cacheme } from "../../../src/index.ts"
+import { makePglite } from "../../support/pglite.ts"
 import { startPostgres } from "../../support/postgres.ts"
 import { copyDefinition } from "./copy.ts"
 import type { FilmSchema } from "./relations.ts"
@@ -33,7 +33,7 @@ export interface Server {
 
 /** Two databases in this process. With a schema there are relational queries. */
 export const inProcess = async (schema: FilmSchema = noSchema): Promise<Server> => {
-  const clients = [await PGlite.create(), await PGlite.create()] as const
+  const clients = [await makePglite(), await makePglite()] as const
   for (const client of clients) await client.exec(undefinitions + ";" + definitions(true) + copyDefinition)
   const [client, twin] = clients
   return {
