@@ -24,9 +24,9 @@ export default defineConfig(({ mode }) => ({
             ...(mode === "full"
               ? []
               : [
-                  "test/scenarios/Herd.test.ts",
-                  "test/drizzle/{Db,traps}.test.ts",
-                  "test/store/MemoryStore.test.ts"
+                  "test/scenarios/{Herd,DeployedModels}.test.ts",
+                  "test/drizzle/{Db,Link,traps}.test.ts",
+                  "test/store/{MemoryStore,redis/interleavings}.test.ts"
                 ]),
             "test/docs/**",
             "test/checker/**",
@@ -54,7 +54,7 @@ export default defineConfig(({ mode }) => ({
             ...(mode === "full"
               ? []
               : [
-                  "test/drizzle/{relations,recording,readTags,Db,Link,Model,placeholders,transaction,effects,rights,traps,model/writes}.test.ts"
+                  "test/drizzle/{rowImages,relations,recording,readTags,Db,Link,Model,placeholders,transaction,effects,rights,traps,model/writes}.test.ts"
                 ])
           ]
         }

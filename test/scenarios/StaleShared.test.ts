@@ -238,7 +238,8 @@ describe("what is fresh", () => {
       // The refreshes of the others end with what the one has found.
       for (const process of processes) {
         yield* until(Effect.map(process(Cacheme.explain(offer)), ({ lookupRunning }) => !lookupRunning))
-        assert.strictEqual(yield* process(source.ask()), 2)
+        // Nothing was invalidated, so memory may give the earlier one for as long as it is fresh.
+        yield* until(Effect.map(process(source.ask()), (answer) => answer === 2))
       }
       assert.strictEqual(source.runs, 2)
     })
