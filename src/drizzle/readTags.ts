@@ -135,7 +135,7 @@ const textsOf = (region: Region, sent: Sent): ReadonlyArray<Texts> | string => {
   const { rows, parameters } = sent
   if (rows === undefined) return "its rows are told by an answer that did not come"
   if (needsRow && rows.length === 0) return "its rows are told by an answer that is empty"
-  if (shown.flatMap(({ ones }) => ones).some((number) => !(Number(parameters[number - 1]) <= 1)))
+  if (shown.flatMap(({ ones }) => ones).some((number) => !isOneAtMost(parameters[number - 1])))
     return "rows are skipped that may depend on it"
   const longest = shown.reduce((a, b) => (eachCount(b) > eachCount(a) ? b : a))
   const isShown = (values: Values) => values[0]?._tag === "Shown"
@@ -165,6 +165,9 @@ const textsOf = (region: Region, sent: Sent): ReadonlyArray<Texts> | string => {
   }
   return [...found.values()]
 }
+
+/** True for a LIMIT that lets one row through. That of null lets all. */
+const isOneAtMost = (limit: unknown): boolean => limit !== null && limit !== undefined && Number(limit) <= 1
 
 const noText = "a value of its key has no canonical text"
 

@@ -887,6 +887,35 @@ describe("what a query reads", () => {
     )
   )
 
+  it.effect("counts on one row of a lateral query only where its limit is one", () =>
+    on(databases[0], setUp, () =>
+      Effect.gen(function* () {
+        const second = (n: number | null) =>
+          Db.query(
+            (db) => {
+              const own = db
+                .select()
+                .from(reviews)
+                .where(eq(reviews.bookId, books.id))
+                .limit(sql.placeholder("n"))
+                .as("own")
+              const shown = db.select({ stars: own.stars }).from(own).as("shown")
+              return db
+                .select({ id: books.id, stars: shown.stars })
+                .from(books)
+                .leftJoinLateral(shown, sql`true`)
+                .orderBy(books.id)
+                .limit(1)
+                .offset(1)
+            },
+            { values: { n } }
+          )
+        assert.strictEqual(idsOf(yield* noted(second(1))), "books:* reviews:book_id=8")
+        for (const n of [2, null]) assert.strictEqual(idsOf(yield* noted(second(n))), "books:* reviews:*")
+      })
+    )
+  )
+
   it.effect("is an error where not even the tables are known, unless they are named", () =>
     on(databases[0], setUp, () =>
       Effect.gen(function* () {
