@@ -32,6 +32,7 @@ import {
   uuid
 } from "drizzle-orm/pg-core"
 import { Effect, Schema } from "effect"
+import type { AnyDatabase } from "../../src/drizzle/Connection.ts"
 import { Db, type DbError, Model } from "../../src/drizzle/index.ts"
 import { Cacheme, Node } from "../../src/index.ts"
 import { CurrentRecorder, Recorder } from "../../src/Recorder.ts"
@@ -56,6 +57,16 @@ import { databases, on } from "../support/databases.ts"
 const counted = (rest: string) =>
   `select b.id, s.n from books b left join lateral
     (select count(*) n from reviews r where r.book_id = b.id) s on true ${rest}`
+
+/** How many reviews a book has, asked in each of its rows. */
+const reviewCount = sql`(select count(*) from reviews r where r.book_id = books.id)`
+/** How many reviews each book has, as a query in FROM. */
+const reviewCounts = (db: AnyDatabase) =>
+  db
+    .select({ b: reviews.bookId, n: count().as("n") })
+    .from(reviews)
+    .groupBy(reviews.bookId)
+    .as("counts")
 
 const title = { title: books.title }
 const b2 = alias(books, "b2")
@@ -486,11 +497,7 @@ const forms: ReadonlyArray<Form> = [
   [
     "counts of what is found",
     (db) => {
-      const counts = db
-        .select({ b: reviews.bookId, n: count().as("n") })
-        .from(reviews)
-        .groupBy(reviews.bookId)
-        .as("counts")
+      const counts = reviewCounts(db)
       return db
         .select({ id: books.id, n: counts.n })
         .from(books)
@@ -523,7 +530,7 @@ const forms: ReadonlyArray<Form> = [
     "an order by a place",
     (db) =>
       db
-        .select({ id: books.id, n: sql`(select count(*) from reviews r where r.book_id = books.id)` })
+        .select({ id: books.id, n: reviewCount })
         .from(books)
         .orderBy(sql`2 desc`)
         .limit(1),
@@ -535,7 +542,7 @@ const forms: ReadonlyArray<Form> = [
       db
         .select({
           id: books.id,
-          n: sql`(select count(*) from reviews r where r.book_id = books.id)`.as("total")
+          n: reviewCount.as("total")
         })
         .from(books)
         .orderBy(sql`total desc`)
@@ -548,7 +555,7 @@ const forms: ReadonlyArray<Form> = [
       db
         .select({
           id: books.id,
-          n: sql`sum((select count(*) from reviews r where r.book_id = books.id)) over ()`
+          n: sql`sum(${reviewCount}) over ()`
         })
         .from(books)
         .orderBy(books.id)
@@ -632,7 +639,7 @@ const forms: ReadonlyArray<Form> = [
       db
         .select({
           id: books.id,
-          n: sql`(select count(*) from ${reviews} r where r.book_id = books.id)`
+          n: reviewCount
         })
         .from(books)
         .where(eq(books.authorId, 3)),
@@ -650,11 +657,7 @@ const forms: ReadonlyArray<Form> = [
   [
     "a query in FROM",
     (db) => {
-      const counts = db
-        .select({ b: reviews.bookId, n: count().as("n") })
-        .from(reviews)
-        .groupBy(reviews.bookId)
-        .as("counts")
+      const counts = reviewCounts(db)
       return db
         .select({ id: books.id, n: counts.n })
         .from(books)
