@@ -8,7 +8,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { A_Const, ColumnRef, CommonTableExpr, FuncCall, Node, RangeVar, SelectStmt } from "libpg-query"
-import { CachemeError, InvalidSetting } from "../CachemeError.ts"
+import { type CachemeError, missingPackage } from "../CachemeError.ts"
 
 /** Parses statements; a text is parsed where it comes from, in the same step. */
 export type Parse = (text: string) => ReadonlyArray<Node> | undefined
@@ -21,14 +21,7 @@ export const load: Effect.Effect<Parse, CachemeError> = Effect.map(
       await library.loadModule()
       return library
     },
-    catch: () =>
-      new CachemeError({
-        reason: new InvalidSetting({
-          setting: `the package "libpg-query"`,
-          value: "not installed, or WebAssembly cannot be loaded",
-          expected: "npm install libpg-query"
-        })
-      })
+    catch: () => missingPackage("libpg-query", "not installed, or WebAssembly cannot be loaded")
   }),
   ({ parseSync }) =>
     (text) => {

@@ -9,7 +9,7 @@ import type { DrizzleConfig } from "drizzle-orm"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import { CachemeError, InvalidSetting } from "../CachemeError.ts"
+import { type CachemeError, missingPackage } from "../CachemeError.ts"
 import {
   type AnyDatabase,
   assertRunningUnsafe,
@@ -36,14 +36,7 @@ export const make = (
   Effect.gen(function* () {
     const [{ PGlite }, { drizzle }] = yield* Effect.tryPromise({
       try: () => Promise.all([import("@electric-sql/pglite"), import("drizzle-orm/pglite")]),
-      catch: () =>
-        new CachemeError({
-          reason: new InvalidSetting({
-            setting: `the package "@electric-sql/pglite"`,
-            value: "not installed",
-            expected: "npm install @electric-sql/pglite"
-          })
-        })
+      catch: () => missingPackage("@electric-sql/pglite")
     })
     const open = Effect.tryPromise({
       try: () => (options.dataDir === undefined ? PGlite.create() : PGlite.create(options.dataDir)),

@@ -13,7 +13,7 @@ import * as Pool from "effect/Pool"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Options as PostgresOptions, PendingQuery, Sql, UnsafeQueryOptions } from "postgres"
-import { CachemeError, InvalidSetting } from "../CachemeError.ts"
+import { CachemeError, InvalidSetting, missingPackage } from "../CachemeError.ts"
 import {
   type AnyDatabase,
   assertRunningUnsafe,
@@ -54,7 +54,7 @@ export const make = (
     }
     const [{ default: postgres }, { drizzle }] = yield* Effect.tryPromise({
       try: () => Promise.all([import("postgres"), import("drizzle-orm/postgres-js")]),
-      catch: () => invalidSetting(`the package "postgres"`, "not installed", "npm install postgres")
+      catch: () => missingPackage("postgres")
     })
     const url = typeof options.url === "string" ? options.url : Redacted.value(options.url)
     if (!/^postgres(ql)?:\/\//.test(url) || !URL.canParse(url)) {
@@ -317,8 +317,5 @@ const requestCancel = async (sent: ReadonlyArray<PendingQuery<any>>): Promise<vo
   await current?.canceller?.(current)
 }
 
-const invalidSetting = (setting: string, value: string, expected: string) =>
-  new CachemeError({ reason: new InvalidSetting({ setting, value, expected }) })
-
 const invalid = (setting: string, value: string, expected: string) =>
-  Effect.fail(invalidSetting(setting, value, expected))
+  Effect.fail(new CachemeError({ reason: new InvalidSetting({ setting, value, expected }) }))

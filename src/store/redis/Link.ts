@@ -28,7 +28,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { Redis } from "ioredis"
-import { CachemeError, InvalidSetting, StoreUnavailable } from "../../CachemeError.ts"
+import { CachemeError, missingPackage, StoreUnavailable } from "../../CachemeError.ts"
 import { type ConnectionOptions, connectionOptions, hearAllErrors } from "./connectionOptions.ts"
 import { Deadlines } from "./Deadlines.ts"
 import { inspectServer, isReply, type Refusal, refusalOf } from "./inspectServer.ts"
@@ -177,7 +177,10 @@ export class Link {
     hooks: Hooks
   ): Effect.Effect<Link, CachemeError, Scope.Scope> =>
     Effect.gen(function* () {
-      const { Redis } = yield* Effect.tryPromise({ try: () => import("ioredis"), catch: () => notInstalled })
+      const { Redis } = yield* Effect.tryPromise({
+        try: () => import("ioredis"),
+        catch: () => missingPackage("ioredis")
+      })
       const runFork = Effect.runForkWith(yield* Effect.context())
       const clock = yield* Clock.Clock
       const link = yield* Effect.acquireRelease(
@@ -440,11 +443,3 @@ const messageOf = (error: unknown): string => {
   const { message, code } = error as { readonly message?: string; readonly code?: string }
   return message || code || String(error)
 }
-
-const notInstalled = new CachemeError({
-  reason: new InvalidSetting({
-    setting: `the package "ioredis"`,
-    value: "not installed",
-    expected: "npm install ioredis"
-  })
-})
