@@ -168,15 +168,28 @@ export const someGroup = "*"
 /** True for the id of a table's tag: not for that of a declared key, which has no colon. */
 export const isOfTable = (id: string): boolean => id.startsWith("@") && prefixEnd(id) > 0
 
+/** The id of a table's tag: its table, whether it is of a group of volatile columns, and what follows the prefix. */
+export interface TableId {
+  readonly table: string
+  readonly isOfGroup: boolean
+  readonly rest: string
+}
+
+/** Reads the id of a table's tag; `undefined` for other ids. */
+export const partsOf = (id: string): TableId | undefined => {
+  if (!isOfTable(id)) return undefined
+  const end = prefixEnd(id)
+  const [table, ...groups] = id.slice(1, end).split("~") as [string, ...ReadonlyArray<string>]
+  return { table, isOfGroup: groups.length > 0, rest: id.slice(end + 1) }
+}
+
 /** The table that the id of a tag belongs to; `undefined` for other ids. */
-export const tableOf = (id: string): string | undefined =>
-  isOfTable(id) ? id.slice(1, prefixEnd(id)).split("~", 1)[0] : undefined
+export const tableOf = (id: string): string | undefined => partsOf(id)?.table
 
 /** True for the id of some rows of a table: not for those of its two tags. */
 export const isOfRows = (id: string): boolean => {
-  if (!isOfTable(id)) return false
-  const rest = id.slice(prefixEnd(id) + 1)
-  return rest !== allRows && rest !== unknownRows
+  const rest = partsOf(id)?.rest
+  return rest !== undefined && rest !== allRows && rest !== unknownRows
 }
 
 /** The id of the tag of all rows of a tag's table, of the same group. Whatever invalidates the tag invalidates it. */

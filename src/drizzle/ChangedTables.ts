@@ -4,19 +4,19 @@
  * A trigger that counts (`update stores set visits = visits + 1`) changes a column that its model has declared to be
  * volatile. Then only those are told who rest on that group.
  */
-import { type Column } from "drizzle-orm"
+import type { Dialect } from "./builders.ts"
 import { find } from "./modelDefinition.ts"
 import { unknownChangeIds } from "./modelTags.ts"
-import { type Groups, toTell } from "./rowImages.ts"
+import { type Groups, groupsByColumn, toTell } from "./rowImages.ts"
 
 /** Tables that change. */
 export class ChangedTables {
   readonly #groups = new Map<string, Set<string | undefined>>()
-  readonly #nameOf: (column: Column) => string
+  readonly #dialect: Dialect
 
-  /** Told how a column is called on the server. */
-  constructor(nameOf: (column: Column) => string) {
-    this.#nameOf = nameOf
+  /** Its dialect tells how a column is called on the server. */
+  constructor(dialect: Dialect) {
+    this.#dialect = dialect
   }
 
   /** Adds a table of which these columns change; any may, and rows come and go, if they are `undefined`. */
@@ -45,13 +45,9 @@ export class ChangedTables {
   }
 
   #groupsOf(name: string, columns: ReadonlySet<string> | undefined): Groups {
-    const volatile = columns === undefined ? undefined : find(name)?.volatile
-    if (volatile === undefined || volatile.size === 0) return [undefined]
-    const groupOf = new Map(
-      [...volatile].flatMap(([group, members]) =>
-        members.map(({ column }) => [this.#nameOf(column), group] as const)
-      )
-    )
-    return [...columns!].map((column) => groupOf.get(column))
+    const model = find(name)
+    if (columns === undefined || model === undefined || model.volatile.size === 0) return [undefined]
+    const groupOf = groupsByColumn(this.#dialect, model)
+    return [...columns].map((column) => groupOf.get(column))
   }
 }

@@ -5,7 +5,7 @@
 import { Column, getTableName, is, Param, SQL, type SQLWrapper, sql, StringChunk, Table } from "drizzle-orm"
 import { PgDeleteBase, PgInsertBase, PgTable, PgUpdateBase } from "drizzle-orm/pg-core"
 import { WithSubquery } from "drizzle-orm/subquery"
-import { rowsOf, runNow } from "./Connection.ts"
+import { type Connection, rowsOf, runNow } from "./Connection.ts"
 import type { TableRef } from "./statementTables.ts"
 
 /** A built statement of Drizzle's: it runs when it is awaited. (Relational queries hide `getSQL` in their type.) */
@@ -20,6 +20,10 @@ export interface Dialect {
   readonly buildFromTable: (table: unknown) => SQLWrapper
   readonly buildJoins: (joins: unknown) => SQLWrapper | undefined
 }
+
+/** What builds the SQL of a connection. */
+export const dialectOf = ({ db }: Connection): Dialect =>
+  (db as unknown as { readonly dialect: Dialect }).dialect
 
 interface Source extends SQLWrapper, PromiseLike<unknown> {
   readonly config: {

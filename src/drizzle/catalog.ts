@@ -159,6 +159,7 @@ export class Catalog {
   /** Asks about the functions of these names. */
   describeFunctions(connection: Connection, names: ReadonlyArray<string>): Effect.Effect<void, DbError> {
     return Effect.gen({ self: this }, function* () {
+      if (names.length === 0) return
       const now = yield* Clock.currentTimeMillis
       const list = sql.join(
         names.map((name) => sql`${name}`),
@@ -212,6 +213,7 @@ export class Catalog {
   /** Asks about these tables, whatever is known of them. */
   describeTables(connection: Connection, refs: ReadonlyArray<TableRef>): Effect.Effect<void, DbError> {
     return Effect.gen({ self: this }, function* () {
+      if (refs.length === 0) return
       const now = yield* Clock.currentTimeMillis
       const tables = [...new Map(refs.map((ref) => [writtenName(ref), ref])).values()]
       // By its name: a schema that may not be used, which a trigger may write to, would be an error otherwise.

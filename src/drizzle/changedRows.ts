@@ -24,7 +24,7 @@ import {
   builderOf,
   columnName,
   columnsOf,
-  type Dialect,
+  dialectOf,
   equalColumn,
   refOf,
   runWith,
@@ -187,8 +187,6 @@ export const isWrite = (connection: Connection, statement: Statement): boolean =
   return mayWrite && writesOf(textOf(dialectOf(connection), statement)).tables.length > 0
 }
 
-const dialectOf = ({ db }: Connection): Dialect => (db as unknown as { readonly dialect: Dialect }).dialect
-
 // ------------------------------------------------------------------------------------------------------- by table
 
 /** A statement that only its text tells about: raw SQL. */
@@ -265,7 +263,7 @@ const changedGroups = (
 ): Groups => {
   if (model === undefined || builder.kind === "delete") return [undefined]
   if (changed === undefined) return [undefined, ...model.volatile.keys()]
-  const groupOf = groupsByColumn(builder, model)
+  const groupOf = groupsByColumn(builder.dialect, model)
   const groups = new Set([...changed].map((column) => groupOf.get(column)))
   // A row that comes or goes changes everything.
   return [...(builder.kind === "insert" ? groups.add(undefined) : groups)]

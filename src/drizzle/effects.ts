@@ -6,7 +6,7 @@
  * what it returns, so their tables are followed through the server's catalog and told by table.
  */
 import * as Effect from "effect/Effect"
-import { columnName, type Dialect } from "./builders.ts"
+import { dialectOf } from "./builders.ts"
 import { ChangedTables } from "./ChangedTables.ts"
 import type { Catalog, Named, Reference, TableInfo } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
@@ -66,10 +66,7 @@ export const columnsOfUpdate = (
   info !== undefined && events.size === 1 && events.has("update") ? changedColumns(info, assigned) : undefined
 
 /** No tables of this database, yet. */
-export const noTables = ({ db }: Connection): ChangedTables => {
-  const { dialect } = db as unknown as { readonly dialect: Dialect }
-  return new ChangedTables((column) => columnName(dialect, column))
-}
+export const noTables = (connection: Connection): ChangedTables => new ChangedTables(dialectOf(connection))
 
 interface Consequence extends Named {
   readonly occurrence: Occurrence

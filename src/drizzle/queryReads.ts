@@ -309,9 +309,9 @@ class Analysis {
    * aggregate but in groups by columns, which are what the lists are asked of among others.
    */
   #isPerRow(select: SelectStmt): boolean {
-    const { larg, limitCount, limitOffset, distinctClause, groupClause, havingClause } = select
-    if (larg !== undefined || limitCount !== undefined || limitOffset !== undefined) return false
-    if (distinctClause !== undefined || hasWindow(select)) return false
+    const { larg, distinctClause, groupClause, havingClause } = select
+    if (larg !== undefined || distinctClause !== undefined || isLimited(select) || hasWindow(select))
+      return false
     const lists = listsIn({ ...select, withClause: undefined }, (kind) => kind === "SelectStmt")
     if (lists.length === 0 || listsIn(select).length > lists.length) return false
     if (groupClause !== undefined)
@@ -532,7 +532,7 @@ class Analysis {
         for (const query of queriesIn(join.quals)) this.#query(query, scope, names, nothingWanted, undefined)
       }
       for (const query of elsewhere) this.#query(query, level, names, nothingWanted, undefined)
-      const below = this.#showsEachRow(select) ? all : level
+      const below = showsEachRow(select) ? all : level
       for (const query of inTargets) this.#query(query, below, names, nothingWanted, undefined)
     }
   }
@@ -963,13 +963,7 @@ class Analysis {
   ): ReadonlyMap<Source, Pinned> {
     const { pins, edges } = solution
     const joined = this.#joinedToShown(level, solution, columns)
-    const inner = new Set(
-      level.trees
-        .flatMap(joinsOf)
-        .flatMap((join) =>
-          solution.types.get(join) === "inner" && "source" in join.right ? [join.right.source] : []
-        )
-    )
+    const inner = innerIn(level, solution)
     const mayNeedRow = shownAt?.isRoot === true && isOnlyAlternative
     return new Map(
       level.sources.map((source) => {
@@ -978,7 +972,7 @@ class Analysis {
         let needsRow = false
         for (const { from, to } of edges) {
           if (to.source !== source || own.has(to.column)) continue
-          const shown = shownIn(columns, from) ?? (inner.has(source) ? shownIn(columns, to) : undefined)
+          const shown = shownOf(columns, from, to, inner)
           if (shown === undefined) continue
           if (before?.has(from.source) === true) own.set(to.column, [shown])
           else if (mayNeedRow && source.table !== undefined && isOneRow(from.source, solution)) {
@@ -994,32 +988,34 @@ class Analysis {
   /** The sources of which only what is joined to the rows that are shown can matter, with those that they are joined to. */
   #joinedToShown(
     level: Level,
-    { types, pins, edges }: Solution,
+    solution: Solution,
     columns: ReadonlyArray<ShownColumn>
   ): ReadonlyMap<Source, ReadonlySet<Source>> {
+    const { types, pins, edges } = solution
     const { select, trees } = level
-    const { whereClause, sortClause, limitCount, limitOffset } = select
+    const { whereClause, sortClause, limitOffset } = select
     const joins = trees.flatMap(joinsOf)
-    const isLimited = limitCount !== undefined || limitOffset !== undefined
     const found = new Map<Source, ReadonlySet<Source>>()
-    if (columns.length === 0 || trees.length !== 1) return found
-    if (isLimited && (hasWindow(select) || !isOrderedByColumns(select))) return found
+    if (columns.length === 0 || trees.length !== 1 || !showsEachRow(select)) return found
     const typeOf = (join: Join) => types.get(join)
     if (joins.some((join) => !("source" in join.right) || !/^(left|inner)$/.test(typeOf(join) ?? "")))
       return found
+    const inner = innerIn(level, solution)
     const byForeignKey = new Map<Source, Source>()
     for (const join of joins) {
       const { source } = join.right as { readonly source: Source }
       const before = new Set(sourcesOf(join.left))
-      const isInner = typeOf(join) === "inner"
       const carried = new Map(pins.get(source))
       for (const { from, to } of edges)
-        if (to.source === source && before.has(from.source))
-          if ((shownIn(columns, from) ?? (isInner ? shownIn(columns, to) : undefined)) !== undefined)
-            carried.set(to.column, [])
+        if (
+          to.source === source &&
+          before.has(from.source) &&
+          shownOf(columns, from, to, inner) !== undefined
+        )
+          carried.set(to.column, [])
       const isPinned = (by: ReadonlyMap<string, Values>) =>
-        source.table !== undefined && regionIn(source.table.relation, by, false) !== undefined
-      const referring = isInner ? this.#referring(join) : undefined
+        source.table !== undefined && regionIn(source.table.relation, by) !== undefined
+      const referring = inner.has(source) ? this.#referring(join) : undefined
       if (referring !== undefined) byForeignKey.set(source, referring)
       const isLateral = source.nested?.isLateral === true
       // What is pinned anyway needs no shown value; what is lateral takes them from the level it is in.
@@ -1037,7 +1033,7 @@ class Analysis {
       isStable = true
       const hiding = [
         whereClause,
-        isLimited ? sortClause : undefined,
+        isLimited(select) ? sortClause : undefined,
         ...joins.flatMap((join) => {
           const { source } = join.right as { readonly source: Source }
           if (typeOf(join) === "left" || (byForeignKey.has(source) && found.has(source))) return []
@@ -1096,13 +1092,6 @@ class Analysis {
       return isScalar
     })
     return isScalar
-  }
-
-  /** True when each row that is not shown is of no consequence for what is selected of it. */
-  #showsEachRow(select: SelectStmt): boolean {
-    const isLimited = select.limitCount !== undefined || select.limitOffset !== undefined
-    // What a window function tells of a row depends on others.
-    return !isGrouped(select) && (!isLimited || (isOrderedByColumns(select) && !hasWindow(select)))
   }
 }
 
@@ -1185,7 +1174,7 @@ const whyWhole = (
       undefined
     ]
   }
-  const unknown = alternatives.find(({ pins }) => regionOfKeys(model, pins, false) === undefined)
+  const unknown = alternatives.find(({ pins }) => regionIn({ model }, pins) === undefined)
   const names = [...(unknown?.pins ?? noPins).keys()]
   const properties = names.flatMap((name) => model.properties.get(name)?.property ?? [])
   const isVolatile = names.some((name) => [...model.volatile.values()].some((columns) => columns.has(name)))
@@ -1197,18 +1186,12 @@ const whyWhole = (
 
 /** The rows of a table that have these values, by the key that tells fewest. */
 const regionIn = (
-  { model }: Relation,
+  { model }: Pick<Relation, "model">,
   pins: ReadonlyMap<string, Values>,
-  needsRow: boolean
-): Region | undefined => (model === undefined ? undefined : regionOfKeys(model, pins, needsRow))
-
-const regionOfKeys = (
-  { keys }: RelationModel,
-  pins: ReadonlyMap<string, Values>,
-  needsRow: boolean
+  needsRow = false
 ): Region | undefined => {
   let best: Region | undefined
-  for (const key of keys) {
+  for (const key of model?.keys ?? []) {
     const terms = key.columns.map(({ name }) => pins.get(name))
     if (terms.includes(undefined)) continue
     const region: Region = { key, terms: terms as ReadonlyArray<Values>, needsRow }
@@ -1259,6 +1242,22 @@ const kindOf = ({ source, column }: Place): Kind | undefined => {
 
 const shownIn = (columns: ReadonlyArray<ShownColumn>, { source, column }: Place): Shown | undefined =>
   columns.find((one) => one.source === source && one.column === column)?.shown
+
+/** The sources that an inner join adds. */
+const innerIn = ({ trees }: Level, { types }: Solution): ReadonlySet<Source> =>
+  new Set(
+    trees
+      .flatMap(joinsOf)
+      .flatMap((join) => (types.get(join) === "inner" && "source" in join.right ? [join.right.source] : []))
+  )
+
+/** Where the answer shows the value that a join carries from one column to another: of an inner join, on either side. */
+const shownOf = (
+  columns: ReadonlyArray<ShownColumn>,
+  from: Place,
+  to: Place,
+  inner: ReadonlySet<Source>
+): Shown | undefined => shownIn(columns, from) ?? (inner.has(to.source) ? shownIn(columns, to) : undefined)
 
 /** The name of a source that is no table and no query. */
 const aliasIn = (node: Node): string | undefined => {
@@ -1387,16 +1386,25 @@ const aggregates: ReadonlySet<string> = new Set(
   `array_agg avg bool_and bool_or count every json_agg jsonb_agg max min string_agg sum`.split(" ")
 )
 
+const isLimited = ({ limitCount, limitOffset }: SelectStmt): boolean =>
+  limitCount !== undefined || limitOffset !== undefined
+
+/**
+ * True when a row that is not shown is of no consequence for what is selected of those that are, or joined to them. What a
+ * window function tells of a row depends on others.
+ */
+const showsEachRow = (select: SelectStmt): boolean =>
+  !isGrouped(select) && (!isLimited(select) || (isOrderedByColumns(select) && !hasWindow(select)))
+
 /** True when rows with other values in a column may be left out before a query does anything else. */
 const isFilterable = (
   { select }: Level,
   place: Place,
   placeOf: (column: ColumnRef) => Place | undefined
 ): boolean => {
-  const { limitCount, limitOffset, distinctClause, groupClause } = select
+  const { distinctClause, groupClause } = select
   const isDistinctOn = (distinctClause ?? []).some((node) => Object.keys(node).length > 0)
-  if (limitCount !== undefined || limitOffset !== undefined || isDistinctOn) return false
-  if (hasWindow(select)) return false
+  if (isLimited(select) || isDistinctOn || hasWindow(select)) return false
   if (groupClause === undefined) return true
   const grouped = groupClause.map((node) => ("ColumnRef" in node ? placeOf(node.ColumnRef) : undefined))
   return (

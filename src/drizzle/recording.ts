@@ -9,7 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { RangeVar } from "libpg-query"
 import type { Recorder } from "../Recorder.ts"
-import { type Dialect, refOf as refOfTable } from "./builders.ts"
+import { type Dialect, dialectOf, refOf as refOfTable } from "./builders.ts"
 import { type Catalog, type TableInfo, writtenName } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
 import { DbError, UnknownReads } from "./DbError.ts"
@@ -19,6 +19,7 @@ import { type Parse, selectOf } from "./parser.ts"
 import { type QueryReads, readsOf, type Relation } from "./queryReads.ts"
 import { readOf, type Sent } from "./readTags.ts"
 import { modelOf, natureOf, refOf, relationOf } from "./relations.ts"
+import type { TableRef } from "./statementTables.ts"
 
 /** So many texts are remembered, and so many characters of them in all. */
 const mostTexts = 1000
@@ -26,7 +27,7 @@ const mostCharacters = 8_000_000
 
 /** What was known when a text was looked into. */
 interface Basis {
-  readonly range: RangeVar
+  readonly ref: TableRef
   readonly info: TableInfo
   readonly definition: ModelDefinition | undefined
 }
@@ -124,7 +125,7 @@ export class Recordings {
               return "none"
             }
             const { name, definition } = modelOf(info, ref)
-            basis.set(range, { range, info, definition })
+            basis.set(range, { ref, info, definition })
             // Who writes where the search path is another one may know it by no other name than these.
             for (const other of info.names)
               if (other !== name) for (const id of idsOfEveryGroup(other)) others.add(id)
@@ -151,8 +152,8 @@ export class Recordings {
         }
         const tables = reads.tables.map(refOf)
         for (const table of tables) asked.add(writtenName(table))
-        if (tables.length > 0) yield* catalog.describeTables(connection, tables)
-        if (reads.functions.length > 0) yield* catalog.describeFunctions(connection, reads.functions)
+        yield* catalog.describeTables(connection, tables)
+        yield* catalog.describeFunctions(connection, reads.functions)
       }
       return untellable("its views are nested too deeply")
     })
@@ -209,21 +210,17 @@ const askAgain = (
   now: number
 ): Effect.Effect<void, DbError> =>
   Effect.gen(function* () {
-    const tables = basis
-      .map(({ range }) => refOf(range))
-      .filter((ref) => catalog.peek(ref, now) === undefined)
-    if (tables.length > 0) yield* catalog.describeTables(connection, tables)
+    const tables = basis.map(({ ref }) => ref).filter((ref) => catalog.peek(ref, now) === undefined)
+    yield* catalog.describeTables(connection, tables)
     const names = functions
       .map(([name]) => name)
       .filter((name) => catalog.peekFunctions(name, now) === undefined)
-    if (names.length > 0) yield* catalog.describeFunctions(connection, names)
+    yield* catalog.describeFunctions(connection, names)
   })
 
 /** True while tables, models and functions are what they were. */
 const isValid = ({ basis, functions }: Known, catalog: Catalog, now: number): boolean =>
-  basis.every(({ range, info, definition }) => {
-    const ref = refOf(range)
-    return catalog.peek(ref, now)?.info === info && modelOf(info, ref).definition === definition
-  }) && functions.every(([name, info]) => catalog.peekFunctions(name, now) === info)
-
-const dialectOf = ({ db }: Connection): Dialect => (db as unknown as { readonly dialect: Dialect }).dialect
+  basis.every(
+    ({ ref, info, definition }) =>
+      catalog.peek(ref, now)?.info === info && modelOf(info, ref).definition === definition
+  ) && functions.every(([name, info]) => catalog.peekFunctions(name, now) === info)

@@ -23,6 +23,7 @@ import {
   columnOf,
   columnsOf,
   conflictOf,
+  type Dialect,
   plainValue,
   sourcesOf,
   textArray
@@ -147,7 +148,7 @@ const oldAndNew = (
   changed: ReadonlySet<string> | undefined,
   groups: Groups
 ): Images | string => {
-  const groupOf = groupsByColumn(builder, model)
+  const groupOf = groupsByColumn(builder.dialect, model)
   const differs = Object.fromEntries(
     groups.map((group, i) => {
       const looked = [...(changed ?? info.columns.keys())].filter((name) => groupOf.get(name) === group)
@@ -179,8 +180,8 @@ const oldAndNew = (
 
 /** The groups of a model's volatile columns, by their names on the server. */
 export const groupsByColumn = (
-  { dialect }: Builder,
-  { volatile }: ModelDefinition
+  dialect: Dialect,
+  { volatile }: Pick<ModelDefinition, "volatile">
 ): ReadonlyMap<string, string> =>
   new Map(
     [...volatile].flatMap(([group, columns]) =>

@@ -22,6 +22,7 @@
  */
 import { createHash } from "node:crypto"
 import type { Declared, DeclaredTable } from "../../Declared.ts"
+import * as Tag from "../../Tag.ts"
 
 /** For how long a process believes that what it has declared is known: half of what is kept, in the log's microseconds. */
 export const declaredFor = 43_200_000_000
@@ -48,8 +49,8 @@ export const declarationsOf = ({ tables }: Declared): ReadonlyArray<string> => {
 export const versionsOf = (ids: ReadonlyArray<string>, { tables }: Declared): ReadonlyArray<string> => {
   const versions = new Set<string>()
   for (const id of ids) {
-    const parts = partsOf(id)
-    const key = parts && tables.get(parts.table)?.keys.get(labelsOf(parts.rest))
+    const parts = Tag.partsOf(id)
+    const key = parts && tables.get(parts.table)?.keys.get(Tag.columnsOf(parts.rest))
     if (key !== undefined) versions.add(`@${parts!.table}!${hash(key)}`)
   }
   for (const id of ids) versions.delete(id)
@@ -66,7 +67,7 @@ export const checksOf = (
 ): ReadonlyArray<string | number> => {
   let plain: Map<string, Set<string>> | undefined
   for (const member of members) {
-    const parts = partsOf(member.slice(1))
+    const parts = Tag.partsOf(member.slice(1))
     if (parts === undefined || !member.startsWith(":")) continue
     plain ??= new Map()
     const known = plain.get(parts.table) ?? new Set<string>()
@@ -92,22 +93,6 @@ const noChecks = [0]
 
 const keysOf = (own: DeclaredTable | undefined): string =>
   `,${[...(own?.row === undefined ? [] : [own.row]), ...(own?.keys.values() ?? [])].map((key) => `${hash(key)},`).join("")}`
-
-/** A table's id: its table, whether it is of a group of volatile columns, and what follows. */
-const partsOf = (
-  id: string
-): { readonly table: string; readonly isOfGroup: boolean; readonly rest: string } | undefined => {
-  if (!id.startsWith("@")) return undefined
-  const [, table, groups, rest] = /^@([^:~]+)(~[^:]*)?:([^]*)$/.exec(id) ?? []
-  return table === undefined ? undefined : { table, isOfGroup: groups !== undefined, rest: rest! }
-}
-
-/** `a=1,b=2` without the values. */
-const labelsOf = (rest: string): string =>
-  rest
-    .split(",")
-    .map((part) => part.slice(0, part.indexOf("=") + 1))
-    .join(",")
 
 const hashes = new Map<string, string>()
 

@@ -266,8 +266,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "limit",
     is: "an answer with a limit is taken for one that shows all there is",
     changes: [
-      reads("if (isLimited && (hasWindow(select) || !isOrderedByColumns(select))) return found", ""),
-      reads("isLimited ? sortClause : undefined", "undefined")
+      reads(" || !showsEachRow(select)) return found", ") return found"),
+      reads("isLimited(select) ? sortClause : undefined", "undefined")
     ],
     forms: ["ordered by what is joined"]
   },
@@ -352,10 +352,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "filters pass limits",
     is: "what is asked of a query's answer is taken to hold of its rows before they are limited, grouped or made distinct",
     changes: [
-      reads(
-        "if (limitCount !== undefined || limitOffset !== undefined || isDistinctOn) return false",
-        "return true"
-      )
+      reads("if (isLimited(select) || isDistinctOn || hasWindow(select)) return false", "return true")
     ],
     forms: ["filtered outside"]
   },
