@@ -95,6 +95,19 @@ const textOf = (node: Node.Any, field: string): string | undefined => {
 
 /** All that was noted, but for the rows of single values in one of the reads. */
 const noted = ({ ids, reads }: Recording, shared?: Read): Noted => {
+  const [first] = reads
+  // Most lookups ask one question.
+  if (reads.length === 1 && ids.size === 0 && first!.fallbacks.length < 2) {
+    const own = distinct(idsOf(first!, shared))
+    const { source, fallbacks, untold } = first!
+    return collapsed({
+      ids: own,
+      statements: [{ text: source, ids: own }],
+      fallbacks,
+      untold,
+      collapsed: []
+    })
+  }
   const all = new Set(ids)
   const byStatement = new Map<string, Set<string>>()
   const fallbacks = new Map<string, Fallback>()
@@ -102,12 +115,10 @@ const noted = ({ ids, reads }: Recording, shared?: Read): Noted => {
   for (const read of reads) {
     let own = byStatement.get(read.source)
     if (own === undefined) byStatement.set(read.source, (own = new Set()))
-    const note = (id: string) => {
+    for (const id of idsOf(read, shared)) {
       all.add(id)
       own.add(id)
     }
-    for (const id of read.ids) note(id)
-    if (read !== shared) for (const ids of read.idsByValue.values()) for (const id of ids) note(id)
     for (const fallback of read.fallbacks) fallbacks.set(JSON.stringify(fallback), fallback)
     for (const reason of read.untold) untold.add(reason)
   }
@@ -119,6 +130,14 @@ const noted = ({ ids, reads }: Recording, shared?: Read): Noted => {
     collapsed: []
   })
 }
+
+/** The ids of a read; those that belong to single values only if it is not the one whose values are shared out. */
+const idsOf = (read: Read, shared: Read | undefined): ReadonlyArray<string> =>
+  read === shared || read.idsByValue.size === 0
+    ? read.ids
+    : [...read.ids, ...Array.from(read.idsByValue.values()).flat()]
+
+const distinct = (ids: ReadonlyArray<string>): ReadonlyArray<string> => [...new Set(ids)]
 
 /** The same with the rows that are a key's own. */
 const withOwn = (common: Noted, statement: string, own: ReadonlySet<string>): Noted => {
@@ -135,6 +154,7 @@ const withOwn = (common: Noted, statement: string, own: ReadonlySet<string>): No
 
 /** Puts rows together, table by table, those with most rows first, until there are no more tags than allowed. */
 const collapsed = (noted: Noted): Noted => {
+  if (noted.ids.length <= limit) return noted
   let count = 0
   for (const id of noted.ids) if (Tag.isOfTable(id)) count++
   if (count <= limit) return noted

@@ -8,17 +8,17 @@ import type { Fallback } from "./Entry.ts"
 
 export type { Fallback }
 
-/** Something that a lookup has read. What is iterable here may be read more than once. */
+/** Something that a lookup has read. Ids may be there more than once. */
 export interface Read {
   /** The statement, as it was sent. */
   readonly source: string
   /** The ids of the tags that the answer rests on. */
-  readonly ids: Iterable<string>
+  readonly ids: ReadonlyArray<string>
   /**
    * Ids that belong to one value each of a list of values that was asked for, by the value's text: where these are the
    * keys of a batch, each key rests on its own.
    */
-  readonly idsByValue: ReadonlyMap<string, Iterable<string>>
+  readonly idsByValue: ReadonlyMap<string, ReadonlyArray<string>>
   readonly fallbacks: ReadonlyArray<Fallback>
   /** What the answer depends on that no write tells of: the time, chance, the session. */
   readonly untold: ReadonlyArray<string>

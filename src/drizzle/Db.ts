@@ -9,6 +9,7 @@ import { type DrizzleConfig, type ExtractTablesWithRelations, is } from "drizzle
 import type { PgDatabase, PgQueryResultHKT, PgTable } from "drizzle-orm/pg-core"
 import { PgRaw } from "drizzle-orm/pg-core/query-builders/raw"
 import * as EffectCause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -196,14 +197,15 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
             forgetMistaken(outcome, level)
             const answer = interruption ?? outcome
             if (!isNoted || watched?.text === undefined || interruption !== undefined) return answer
-            const noted = note(recorder, tables, connection, watched, reads, restore)
+            const now = fiber.getRef(Clock.Clock).currentTimeMillisUnsafe()
+            const noted = note(recorder, tables, connection, watched, reads, now, restore)
             // A failure comes before whatever is said of what it has read.
             return Exit.isFailure(answer)
               ? Effect.andThen(
                   Effect.catch(noted, () => Effect.sync(() => recorder.addUnknown())),
                   answer
                 )
-              : Effect.andThen(noted, answer)
+              : Effect.flatMapEager(noted, () => answer)
           }
         )
       )
@@ -216,16 +218,17 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
     connection: Connection,
     { text, parameters, rows }: Watched,
     reads: QueryOptions["reads"],
+    now: number,
     restore: Restore
-  ): Effect.Effect<void, DbError> =>
-    Effect.catch(
-      restore(recordings.note(recorder, tables, connection, { text: text!, parameters, rows }, reads)),
-      (error) => {
-        if (error.reason._tag === "UnknownReads") return Effect.fail(error)
-        recorder.addUnknown()
-        return Effect.logDebug("cacheme: it could not be told what a query reads", error)
-      }
-    )
+  ): Effect.Effect<void, DbError> => {
+    const sent = { text: text!, parameters, rows }
+    const noted = recordings.note(recorder, tables, connection, sent, reads, now)
+    return Effect.catchEager(Exit.isExit(noted) ? noted : restore(noted), (error) => {
+      if (error.reason._tag === "UnknownReads") return Effect.fail(error)
+      recorder.addUnknown()
+      return Effect.logDebug("cacheme: it could not be told what a query reads", error)
+    })
+  }
 
   const mutate = (f: (db: AnyDatabase) => Statements, options: MutateOptions = {}) =>
     Effect.flatMap(
@@ -488,7 +491,7 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
 
   /** In a transaction, tables are asked for anew after what may have set a role with other rights, or a search path. */
   const renew = (level: Level | undefined, statement: Statement, watched: Watched | undefined): void => {
-    if (level !== undefined && (is(statement, PgRaw) || watched?.setsConfig === true))
+    if (level !== undefined && (is(statement, PgRaw) || watched?.setsConfig() === true))
       level.known.catalog = catalog.anew()
   }
 
@@ -498,15 +501,16 @@ const make = (driver: Driver, cacheme: Cacheme["Service"], rowLimit: number, par
 /** What a statement has sent, and was answered. */
 class Watched implements Watcher {
   text: string | undefined
-  /** True when it may have set something of the session's. */
-  setsConfig = false
   parameters: ReadonlyArray<unknown> = []
   rows: ReadonlyArray<unknown> | undefined
+  readonly #before: Array<string> = []
   readonly sent = (text: string, parameters: ReadonlyArray<unknown>): void => {
+    if (this.text !== undefined) this.#before.push(this.text)
     this.text = text
-    this.setsConfig ||= /set_config/i.test(text)
     this.parameters = parameters
   }
+  /** True when it may have set something of the session's. */
+  setsConfig = (): boolean => [...this.#before, this.text ?? ""].some((text) => /set_config/i.test(text))
   readonly answered = (rows: ReadonlyArray<unknown>): void => {
     this.rows = rows
   }

@@ -8,7 +8,7 @@ import { itemsOf } from "./columnText.ts"
 import type { Term } from "./conditions.ts"
 import { hasModel } from "./modelDefinition.ts"
 import { restOf, rowsPrefix, someGroupId, tableIds } from "./modelTags.ts"
-import type { QueryReads, Region, Shown, Step, TableRead } from "./queryReads.ts"
+import type { QueryReads, Region, Shown, Step } from "./queryReads.ts"
 
 /** A statement that has run. */
 export interface Sent {
@@ -19,40 +19,82 @@ export interface Sent {
   readonly rows: ReadonlyArray<unknown> | undefined
 }
 
-/** What was read, as it is noted. */
-export const readOf = (reads: QueryReads, sent: Sent): Read => {
-  const ids = new Set<string>()
-  const idsByValue = new Map<string, Set<string>>()
-  const fallbacks: Array<Fallback> = []
+/**
+ * Tells what was read each time that a statement of one text has run. Whatever no value changes is put together once, here;
+ * `others` are ids of what is read beside it.
+ */
+export const reader = (reads: QueryReads, others: ReadonlyArray<string>): ((sent: Sent) => Read) => {
   const list = listAskedFor(reads)
-  for (const table of reads.tables) {
-    const groups = [undefined, ...table.groups]
-    const { name } = table.relation
-    for (const group of groups) ids.add(tableIds(name, group).unknown)
-    if (!hasModel(name)) ids.add(someGroupId(name))
+  const always = new Set(others)
+  const whole: Array<Fallback> = []
+  const byRows: Array<TableByRows> = []
+  for (const { relation, regions, because, missingKey, groups: volatile } of reads.tables) {
+    const { name } = relation
+    const groups = [undefined, ...volatile]
     const prefixes = groups.map((group) => rowsPrefix(name, group))
-    const found = rowsOf(table, prefixes, sent, list)
-    if (typeof found !== "string") {
-      for (const { rest, value } of found) {
-        const own = value === undefined ? ids : ofValue(idsByValue, value)
-        for (const prefix of prefixes) own.add(prefix + rest)
-      }
+    const allIds = groups.map((group) => tableIds(name, group).all)
+    for (const group of groups) always.add(tableIds(name, group).unknown)
+    if (!hasModel(name)) always.add(someGroupId(name))
+    const fallback = (because: string): Fallback => ({ table: name, because, key: missingKey })
+    if (regions !== undefined) {
+      const longest = prefixes.reduce((a, b) => (b.length > a.length ? b : a))
+      const ready = regions.map((region) => regionWith(region, list))
+      byRows.push({ regions: ready, prefixes, longest, allIds, fallback })
       continue
     }
-    for (const group of groups) ids.add(tableIds(name, group).all)
-    if (table.regions !== undefined || table.because !== undefined)
-      fallbacks.push({ table: name, because: found, key: table.missingKey })
+    for (const id of allIds) always.add(id)
+    if (because !== undefined) whole.push(fallback(because))
   }
-  return { source: sent.text, ids, idsByValue, fallbacks, untold: reads.untold }
+  const known = [...always]
+  return (sent) => {
+    const ids = [...known]
+    const idsByValue = new Map<string, Array<string>>()
+    const fallbacks = [...whole]
+    for (const table of byRows) {
+      const found = rowsOf(table, sent)
+      if (typeof found === "string") {
+        ids.push(...table.allIds)
+        fallbacks.push(table.fallback(found))
+        continue
+      }
+      for (const { rest, value } of found) {
+        const own = value === undefined ? ids : ofValue(idsByValue, value)
+        for (const prefix of table.prefixes) own.push(prefix + rest)
+      }
+    }
+    return { source: sent.text, ids, idsByValue, fallbacks, untold: reads.untold }
+  }
 }
 
-const ofValue = (idsByValue: Map<string, Set<string>>, value: string): Set<string> => {
-  const known = idsByValue.get(value)
-  if (known !== undefined) return known
-  const ids = new Set<string>()
-  idsByValue.set(value, ids)
+const ofValue = (idsByValue: Map<string, Array<string>>, value: string): Array<string> => {
+  let ids = idsByValue.get(value)
+  if (ids === undefined) idsByValue.set(value, (ids = []))
   return ids
 }
+
+/** A table of which rows with certain values are read. */
+interface TableByRows {
+  readonly regions: ReadonlyArray<ReadyRegion>
+  /** What the ids of its rows begin with. */
+  readonly prefixes: ReadonlyArray<string>
+  readonly longest: string
+  readonly allIds: ReadonlyArray<string>
+  readonly fallback: (because: string) => Fallback
+}
+
+/** A region with what can be said of it before its values are known. */
+interface ReadyRegion extends Region {
+  /** The values in it that only the answer shows. */
+  readonly shown: ReadonlyArray<Shown>
+  /** The column whose values are the list that was asked for, if these rows belong to one value of it each. */
+  readonly place: number | undefined
+}
+
+const regionWith = (region: Region, list: Values | undefined): ReadyRegion => ({
+  ...region,
+  shown: region.terms.flat().filter((term) => term._tag === "Shown"),
+  place: list && placeOf(list, region)
+})
 
 /** Rows with values in a key. */
 interface Rows {
@@ -65,24 +107,16 @@ interface Rows {
 /** More combinations than these are not told one by one. */
 const mostRows = 5000
 
-/** The rows that are read of a table, of whose ids these are the prefixes; a text says why any row may matter. */
-const rowsOf = (
-  { regions, because }: TableRead,
-  prefixes: ReadonlyArray<string>,
-  sent: Sent,
-  list: Values | undefined
-): ReadonlyArray<Rows> | string => {
-  if (regions === undefined) return because ?? "it is read whole"
-  const longest = prefixes.reduce((a, b) => (b.length > a.length ? b : a))
+/** The rows that are read of a table; a text says why any row may matter. */
+const rowsOf = ({ regions, longest }: TableByRows, sent: Sent): ReadonlyArray<Rows> | string => {
   const rows: Array<Rows> = []
   for (const region of regions) {
     const texts = textsOf(region, sent)
     if (typeof texts === "string") return texts
     if (rows.length + texts.length > mostRows) return tooMany
-    const { columns } = region.key
-    const place = list === undefined ? undefined : placeOf(list, region)
+    const { key, place } = region
     for (const combination of texts) {
-      const rest = restOf(columns, (_, i) => combination[i])
+      const rest = restOf(key.columns, (_, i) => combination[i])
       // A row whose tag is too long is not told by it.
       if (rest === undefined || Key.isTooLong(longest + rest)) return "a value of its key is too long"
       rows.push({ rest, value: place === undefined ? undefined : (combination[place] ?? undefined) })
@@ -123,9 +157,8 @@ const isList = (values: Values): boolean =>
 type Texts = ReadonlyArray<string | null>
 
 /** The values of a region's columns, in every combination; a text says why they are not known. */
-const textsOf = (region: Region, sent: Sent): ReadonlyArray<Texts> | string => {
-  const { key, terms, needsRow } = region
-  const shown = terms.flat().filter((term) => term._tag === "Shown")
+const textsOf = (region: ReadyRegion, sent: Sent): ReadonlyArray<Texts> | string => {
+  const { key, terms, needsRow, shown } = region
   if (shown.length === 0) {
     const lists = terms.map((values, i) =>
       staticTexts(values as ReadonlyArray<Term>, key.columns[i]!.kind, sent)
@@ -191,7 +224,7 @@ const staticTexts = (terms: ReadonlyArray<Term>, kind: Kind, { parameters }: Sen
       texts.push(text)
     }
   }
-  return [...new Set(texts)]
+  return texts.length < 2 ? texts : [...new Set(texts)]
 }
 
 /** The items of a list as the driver was given it. */

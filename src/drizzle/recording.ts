@@ -7,8 +7,10 @@
 import type { PgTable } from "drizzle-orm/pg-core"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { RangeVar } from "libpg-query"
-import type { Recorder } from "../Recorder.ts"
+import { declared } from "../Declared.ts"
+import type { Read, Recorder } from "../Recorder.ts"
 import { type Dialect, dialectOf, refOf as refOfTable } from "./builders.ts"
 import { type Catalog, type TableInfo, writtenName } from "./catalog.ts"
 import type { Connection } from "./Connection.ts"
@@ -16,8 +18,8 @@ import { DbError, UnknownReads } from "./DbError.ts"
 import type { ModelDefinition } from "./modelDefinition.ts"
 import { idsOfEveryGroup, tableName } from "./modelTags.ts"
 import { type Parse, selectOf } from "./parser.ts"
-import { type QueryReads, readsOf, type Relation } from "./queryReads.ts"
-import { readOf, type Sent } from "./readTags.ts"
+import { readsOf, type Relation } from "./queryReads.ts"
+import { reader, type Sent } from "./readTags.ts"
 import { modelOf, natureOf, refOf, relationOf } from "./relations.ts"
 import type { TableRef } from "./statementTables.ts"
 
@@ -25,19 +27,16 @@ import type { TableRef } from "./statementTables.ts"
 const mostTexts = 1000
 const mostCharacters = 8_000_000
 
-/** What was known when a text was looked into. */
-interface Basis {
-  readonly ref: TableRef
-  readonly info: TableInfo
-  readonly definition: ModelDefinition | undefined
-}
-
+/** What is known of a text, and what was known when it was looked into. */
 interface Known {
-  readonly reads: QueryReads
-  /** Ids of what is read beside it. */
-  readonly others: ReadonlyArray<string>
-  readonly basis: ReadonlyArray<Basis>
+  /** Tells what was read when a statement with this text has run. */
+  readonly read: (sent: Sent) => Read
+  /** Why not even its tables are known, if so. */
+  readonly unknown: string | undefined
+  readonly basis: ReadonlyArray<{ readonly ref: TableRef; readonly info: TableInfo }>
   readonly functions: ReadonlyArray<readonly [name: string, info: unknown]>
+  /** How often something was declared of tables. */
+  readonly declarations: number
   /** True when it has been asked for again since it was last in danger of being forgotten. */
   isWanted: boolean
 }
@@ -57,7 +56,7 @@ export class Recordings {
   }
 
   /**
-   * Notes a statement that has run. `named` are tables that it reads beyond what it tells. Fails with `UnknownReads` if it
+   * Notes a statement that has run: at once, if its text is known. `named` are tables that it reads beyond what it tells. Fails with `UnknownReads` if it
    * cannot be told what it reads, and none are named.
    */
   note(
@@ -65,7 +64,8 @@ export class Recordings {
     catalog: Catalog,
     connection: Connection,
     sent: Sent,
-    named: ReadonlyArray<PgTable> | undefined
+    named: ReadonlyArray<PgTable> | undefined,
+    now: number
   ): Effect.Effect<void, DbError> {
     if (named !== undefined) {
       for (const table of named) {
@@ -73,28 +73,24 @@ export class Recordings {
         recorder.add(idsOfEveryGroup(tableName(schema, name)))
       }
     }
-    return Effect.flatMap(this.#known(catalog, connection, sent.text), ({ reads, others }) => {
-      if (reads.unknown !== undefined && named === undefined) {
-        const reason = new UnknownReads({ statement: sent.text.slice(0, 200), because: reads.unknown })
+    return Effect.flatMapEager(this.#known(catalog, connection, sent.text, now), ({ unknown, read }) => {
+      if (unknown !== undefined && named === undefined) {
+        const reason = new UnknownReads({ statement: sent.text.slice(0, 200), because: unknown })
         return Effect.fail(new DbError({ reason }))
       }
-      const read = readOf(reads, sent)
-      recorder.addRead(others.length === 0 ? read : { ...read, ids: [...read.ids, ...others] })
-      return Effect.void
+      recorder.addRead(read(sent))
+      return Exit.void
     })
   }
 
-  #known(catalog: Catalog, connection: Connection, text: string): Effect.Effect<Known, DbError> {
-    return Effect.clockWith((clock) => {
-      const now = clock.currentTimeMillisUnsafe()
-      const known = this.#byText.get(text)
-      if (known === undefined) return this.#look(catalog, connection, text)
-      known.isWanted = true
-      if (isValid(known, catalog, now)) return Effect.succeed(known)
-      return Effect.flatMap(askAgain(known, catalog, connection, now), () =>
-        isValid(known, catalog, now) ? Effect.succeed(known) : this.#look(catalog, connection, text)
-      )
-    })
+  #known(catalog: Catalog, connection: Connection, text: string, now: number): Effect.Effect<Known, DbError> {
+    const known = this.#byText.get(text)
+    if (known === undefined) return this.#look(catalog, connection, text)
+    known.isWanted = true
+    if (isValid(known, catalog, now)) return Exit.succeed(known)
+    return Effect.flatMap(askAgain(known, catalog, connection, now), () =>
+      isValid(known, catalog, now) ? Effect.succeed(known) : this.#look(catalog, connection, text)
+    )
   }
 
   #look(catalog: Catalog, connection: Connection, text: string): Effect.Effect<Known, DbError> {
@@ -109,7 +105,8 @@ export class Recordings {
       // Each round may find more to ask for: what a view shows has tables in turn.
       for (let round = 0; round < 10; round++) {
         const now = yield* Clock.currentTimeMillis
-        const basis = new Map<RangeVar, Basis>()
+        const declarations = declared.count
+        const basis = new Map<RangeVar, Known["basis"][number]>()
         const functions = new Map<string, unknown>()
         const others = new Set<string>()
         let isLacking = false
@@ -125,7 +122,7 @@ export class Recordings {
               return "none"
             }
             const { name, definition } = modelOf(info, ref)
-            basis.set(range, { ref, info, definition })
+            basis.set(range, { ref, info })
             // Who writes where the search path is another one may know it by no other name than these.
             for (const other of info.names)
               if (other !== name) for (const id of idsOfEveryGroup(other)) others.add(id)
@@ -140,10 +137,11 @@ export class Recordings {
         })
         if (!("functions" in reads)) {
           const known: Known = {
-            reads,
-            others: [...others],
+            read: reader(reads, [...others]),
+            unknown: reads.unknown,
             basis: [...basis.values()],
             functions: [...functions],
+            declarations,
             isWanted: false
           }
           // Where a table is not there, it is asked for the next time, too.
@@ -195,10 +193,11 @@ export class Recordings {
 }
 
 const untellable = (unknown: string): Known => ({
-  reads: { tables: [], untold: [], unknown, isPerRow: false },
-  others: [],
+  read: reader({ tables: [], untold: [], unknown, isPerRow: false }, []),
+  unknown,
   basis: [],
   functions: [],
+  declarations: declared.count,
   isWanted: false
 })
 
@@ -219,8 +218,7 @@ const askAgain = (
   })
 
 /** True while tables, models and functions are what they were. */
-const isValid = ({ basis, functions }: Known, catalog: Catalog, now: number): boolean =>
-  basis.every(
-    ({ ref, info, definition }) =>
-      catalog.peek(ref, now)?.info === info && modelOf(info, ref).definition === definition
-  ) && functions.every(([name, info]) => catalog.peekFunctions(name, now) === info)
+const isValid = ({ basis, functions, declarations }: Known, catalog: Catalog, now: number): boolean =>
+  declarations === declared.count &&
+  basis.every(({ ref, info }) => catalog.peek(ref, now)?.info === info) &&
+  functions.every(([name, info]) => catalog.peekFunctions(name, now) === info)

@@ -39,9 +39,18 @@ const withTable = <E>(test: (world: World) => Effect.Effect<void, E>) =>
           Effect.suspend(() => {
             const before = parsed
             const sent = { text, parameters: [], rows: [] }
-            return Effect.map(
-              recordings.note(new Recorder(), catalog, counted, sent, undefined),
-              () => parsed - before
+            return Effect.clockWith((clock) =>
+              Effect.map(
+                recordings.note(
+                  new Recorder(),
+                  catalog,
+                  counted,
+                  sent,
+                  undefined,
+                  clock.currentTimeMillisUnsafe()
+                ),
+                () => parsed - before
+              )
             )
           })
         const asked = () => {

@@ -57,7 +57,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "no unknown",
     is: "who reads rows does not rest on changes of rows that nobody can name",
-    changes: [tags("for (const group of groups) ids.add(tableIds(name, group).unknown)", "")]
+    changes: [tags("for (const group of groups) always.add(tableIds(name, group).unknown)", "")]
   },
   {
     name: "no old rows",
@@ -108,7 +108,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "first of a list",
     is: "of a list of values only the first is looked at",
-    changes: [tags("return [...new Set(texts)]", "return [...new Set(texts)].slice(0, 1)")]
+    changes: [tags("[...new Set(texts)]", "texts.slice(0, 1)")]
   },
   {
     name: "first region",
