@@ -187,13 +187,3 @@ const safeJson = (value: unknown): string | undefined => {
     return undefined
   }
 }
-
-/** The error of a package that is needed, and cannot be loaded. */
-export const missingPackage = (name: string, found = "not installed"): CachemeError =>
-  new CachemeError({
-    reason: new InvalidSetting({
-      setting: `the package "${name}"`,
-      value: found,
-      expected: `npm install ${name}`
-    })
-  })

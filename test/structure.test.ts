@@ -41,6 +41,7 @@ const layers: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArr
       "Lookup.ts",
       "Lookups.ts",
       "Metrics.ts",
+      "missingPackage.ts",
       "plainJson.ts",
       "Profile.ts",
       "Recorder.ts",

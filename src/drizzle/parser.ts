@@ -8,7 +8,8 @@
  */
 import * as Effect from "effect/Effect"
 import type { A_Const, ColumnRef, CommonTableExpr, FuncCall, Node, RangeVar, SelectStmt } from "libpg-query"
-import { type CachemeError, missingPackage } from "../CachemeError.ts"
+import type { CachemeError } from "../CachemeError.ts"
+import { missingPackage } from "../missingPackage.ts"
 
 /** Parses statements; a text is parsed where it comes from, in the same step. */
 export type Parse = (text: string) => ReadonlyArray<Node> | undefined

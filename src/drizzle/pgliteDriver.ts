@@ -9,7 +9,8 @@ import type { DrizzleConfig } from "drizzle-orm"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
-import { type CachemeError, missingPackage } from "../CachemeError.ts"
+import type { CachemeError } from "../CachemeError.ts"
+import { missingPackage } from "../missingPackage.ts"
 import {
   type AnyDatabase,
   assertRunningUnsafe,

@@ -13,7 +13,8 @@ import * as Pool from "effect/Pool"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Options as PostgresOptions, PendingQuery, Sql, UnsafeQueryOptions } from "postgres"
-import { CachemeError, InvalidSetting, missingPackage } from "../CachemeError.ts"
+import { CachemeError, InvalidSetting } from "../CachemeError.ts"
+import { missingPackage } from "../missingPackage.ts"
 import {
   type AnyDatabase,
   assertRunningUnsafe,
