@@ -1,5 +1,5 @@
 /**
- * The tags of what a query has read: its regions (`queryReads.ts`), with the values that it was sent and those that it has
+ * The tags of what a query has read: its regions (`regions.ts`), with the values that it was sent and those that it has
  * answered.
  */
 import type { Fallback, Read } from "../Recorder.ts"
@@ -8,7 +8,7 @@ import { itemsOf } from "./columnText.ts"
 import type { Term } from "./conditions.ts"
 import { hasModel } from "./modelDefinition.ts"
 import { restOf, rowsPrefix, someGroupId, tableIds } from "./modelTags.ts"
-import type { QueryReads, Region, Shown, Step } from "./queryReads.ts"
+import type { QueryReads, Region, Shown, Step, Values } from "./regions.ts"
 
 /** A statement that has run. */
 export interface Sent {
@@ -149,8 +149,6 @@ const placeOf = (list: Values, { terms }: Region): number | undefined => {
   return places.length === 1 ? places[0] : undefined
 }
 
-type Values = Region["terms"][number]
-
 const isList = (values: Values): boolean =>
   values.length > 1 || values.some((value) => value._tag === "Parameter" && value.isList)
 
@@ -168,7 +166,7 @@ const textsOf = (region: ReadyRegion, sent: Sent): ReadonlyArray<Texts> | string
   const { rows, parameters } = sent
   if (rows === undefined) return "its rows are told by an answer that did not come"
   if (needsRow && rows.length === 0) return "its rows are told by an answer that is empty"
-  if (shown.flatMap(({ ones }) => ones).some((number) => !isOneAtMost(parameters[number - 1])))
+  if (shown.flatMap(({ limitsOfOne }) => limitsOfOne).some((number) => !isOneAtMost(parameters[number - 1])))
     return "rows are skipped that may depend on it"
   const longest = shown.reduce((a, b) => (eachCount(b) > eachCount(a) ? b : a))
   const isShown = (values: Values) => values[0]?._tag === "Shown"

@@ -1,6 +1,6 @@
 /**
  * What the server, Drizzle's schema and the models know together of the tables and functions that a query names: the facts
- * that `queryReads.ts` asks for.
+ * that `queryReads.ts` asks for (`queryFacts.ts`).
  */
 import type { RangeVar } from "libpg-query"
 import type { FunctionInfo, TableInfo } from "./catalog.ts"
@@ -9,7 +9,7 @@ import { type Dialect, columnName } from "./builders.ts"
 import { find, type ModelDefinition, type ToldColumn } from "./modelDefinition.ts"
 import { tableName } from "./modelTags.ts"
 import { expressionOf, type Parse, selectOf } from "./parser.ts"
-import type { FunctionNature, Relation, RelationKey, RelationModel } from "./queryReads.ts"
+import type { FunctionNature, Relation, RelationKey, RelationModel } from "./queryFacts.ts"
 import type { TableRef } from "./statementTables.ts"
 
 /** A table as it is named in a parsed statement. */

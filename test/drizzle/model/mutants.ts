@@ -29,14 +29,19 @@ interface Change {
   readonly replace: string
 }
 
-const reads = (find: string, replace: string): Change => ({ file: "drizzle/queryReads.ts", find, replace })
-const tags = (find: string, replace: string): Change => ({ file: "drizzle/readTags.ts", find, replace })
-const conditions = (find: string, replace: string): Change => ({
-  file: "drizzle/conditions.ts",
-  find,
-  replace
-})
-const written = (find: string, replace: string): Change => ({ file: "drizzle/changedRows.ts", find, replace })
+const inFile =
+  (file: string) =>
+  (find: string, replace: string): Change => ({ file, find, replace })
+const reads = inFile("drizzle/queryReads.ts")
+const from = inFile("drizzle/fromClause.ts")
+const level = inFile("drizzle/level.ts")
+const solutions = inFile("drizzle/solutions.ts")
+const shown = inFile("drizzle/shownValues.ts")
+const shape = inFile("drizzle/selectShape.ts")
+const mentions = inFile("drizzle/mentions.ts")
+const tags = inFile("drizzle/readTags.ts")
+const conditions = inFile("drizzle/conditions.ts")
+const written = inFile("drizzle/changedRows.ts")
 
 /** What is not looked into is not read whole either. */
 const noLastNet = reads("for (const statement of this.#statements) this.#lastNet(statement)", "")
@@ -124,16 +129,16 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "ON of both sides",
     is: "the ON of an outer join leaves rows out of both sides",
-    changes: [reads(`type === "left" ? tree.right : type === "right" ? tree.left : tree`, "tree")],
+    changes: [solutions(`type === "left" ? join.right : type === "right" ? join.left : join`, "join")],
     forms: outer
   },
   {
     name: "ON of a left join",
     is: "the ON of a left join leaves rows out of the left side",
     changes: [
-      reads(
-        `type === "left" ? tree.right : type === "right" ? tree.left : tree`,
-        `type === "left" ? tree.left : type === "right" ? tree.left : tree`
+      solutions(
+        `type === "left" ? join.right : type === "right" ? join.left : join`,
+        `type === "left" ? join.left : type === "right" ? join.left : join`
       )
     ],
     forms: outer
@@ -142,9 +147,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "ON of a right join",
     is: "the ON of a right join leaves rows out of the right side",
     changes: [
-      reads(
-        `type === "left" ? tree.right : type === "right" ? tree.left : tree`,
-        `type === "left" ? tree.right : type === "right" ? tree.right : tree`
+      solutions(
+        `type === "left" ? join.right : type === "right" ? join.left : join`,
+        `type === "left" ? join.right : type === "right" ? join.right : join`
       )
     ],
     forms: outer
@@ -153,7 +158,10 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "ON of a full join",
     is: "the ON of a full join leaves rows out",
     changes: [
-      reads(`|| tree.on?.length !== 1 || type === "full") continue`, "|| tree.on?.length !== 1) continue")
+      solutions(
+        `if (join.on?.length !== 1 || type === "full") continue`,
+        "if (join.on?.length !== 1) continue"
+      )
     ],
     forms: outer
   },
@@ -161,9 +169,9 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "first alternative of ON",
     is: "of an ON with alternatives the first is taken for all",
     changes: [
-      reads(
-        `tree.on?.length !== 1 || type === "full"`,
-        `tree.on === undefined || tree.on.length === 0 || type === "full"`
+      solutions(
+        `join.on?.length !== 1 || type === "full"`,
+        `join.on === undefined || join.on.length === 0 || type === "full"`
       )
     ],
     forms: ["conditions in ON"]
@@ -171,16 +179,14 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "values to both sides",
     is: "an outer join carries values to the side that it keeps",
-    changes: [
-      reads("if (to.level !== level || !isFor(to.place.source)) continue", "if (to.level !== level) continue")
-    ],
+    changes: [solutions("to.scope !== undefined || !isReduced(to.place.source)", "to.scope !== undefined")],
     forms: outer
   },
   {
     name: "left join is inner",
     is: "a left join is taken for an inner one where its left side is strict",
     changes: [
-      reads(
+      solutions(
         `if (type === "left") return isRightStrict ?`,
         `if (type === "left") return isRightStrict || isLeftStrict ?`
       )
@@ -191,7 +197,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "full join is inner",
     is: "a full join is taken for an inner one where one side is strict",
     changes: [
-      reads(`return isLeftStrict ? (isRightStrict ? "inner" : "left")`, `return isLeftStrict ? "inner"`)
+      solutions(`return isLeftStrict ? (isRightStrict ? "inner" : "left")`, `return isLeftStrict ? "inner"`)
     ],
     forms: ["conditions in ON", "full join"]
   },
@@ -199,11 +205,11 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "ON is strict",
     is: "the ON of an outer join makes the joins within the side that it keeps inner",
     changes: [
-      reads(
+      solutions(
         `type === "full" ? new Set() : type === "left" ? strict : withOn`,
         `type === "full" ? new Set() : withOn`
       ),
-      reads(
+      solutions(
         `type === "full" ? new Set() : type === "right" ? strict : withOn`,
         `type === "full" ? new Set() : withOn`
       )
@@ -213,7 +219,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "is null",
     is: "a column of the nullable side of an outer join that is null is taken for one that was null",
-    changes: [reads("place !== undefined && !nullable.has(place.source)) put", "place !== undefined) put")],
+    changes: [solutions("place !== undefined && !nullable.has(place.source)", "place !== undefined")],
     forms: ["anti join", "conditions in ON"]
   },
   {
@@ -227,14 +233,14 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "any shown row",
     is: "values are taken from the rows that an answer shows, whichever these are",
-    changes: [reads("before?.has(from.source) === true", "from.source !== source")],
+    changes: [shown("before?.has(from.source) === true", "from.source !== source")],
     forms: ["with related", "with some related"]
   },
   {
     name: "the first table by what is shown",
     is: "values are taken for the table that is read first",
     changes: [
-      reads(
+      shown(
         "before?.has(from.source) === true",
         "before?.has(from.source) === true || source === level.sources[0]"
       )
@@ -244,17 +250,14 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "any inner join",
     is: "any inner join is taken for one along a foreign key",
-    changes: [
-      reads(`const keepsRows = typeOf(join) === "left" || referring !== undefined`, "const keepsRows = true"),
-      reads("(byForeignKey.has(source) && found.has(source))", "found.has(source)")
-    ],
+    changes: [shown("const keepsRows = !isInner || referring !== undefined", "const keepsRows = true")],
     forms: ["with related"]
   },
   {
     name: "any key",
     is: "an inner join along a foreign key may have other conditions",
     changes: [
-      reads(
+      shown(
         "const pairs = condition.map((atom) => {",
         `const pairs = condition.filter(({ _tag }) => _tag === "Same").map((atom) => {`
       )
@@ -266,8 +269,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "limit",
     is: "an answer with a limit is taken for one that shows all there is",
     changes: [
-      reads(" || !showsEachRow(select)) return found", ") return found"),
-      reads("isLimited(select) ? sortClause : undefined", "undefined")
+      shown(" || !showsEachRow(select)) return found", ") return found"),
+      shown("isLimited(select) ? select.sortClause : undefined", "undefined")
     ],
     forms: ["ordered by what is joined"]
   },
@@ -275,7 +278,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "offset",
     is: "what is skipped is taken not to depend on how many rows are joined to one",
     changes: [
-      reads("const isCounted =\n        limitOffset === undefined ||", "const isCounted =\n        true ||")
+      shown("const isCounted =\n    select.limitOffset === undefined ||", "const isCounted =\n    true ||")
     ],
     forms: ["with related", "find with"],
     isElusive: true
@@ -283,15 +286,15 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "conditions on what is joined",
     is: "an answer is taken for one that shows all there is, though a condition on what is joined leaves rows out",
-    changes: [reads("whereClause,\n        isLimited", "isLimited")],
+    changes: [shown("select.whereClause,\n  isLimited", "isLimited")],
     forms: ["with some related"]
   },
   {
     name: "groups show rows",
     is: "an answer in groups is taken for one that shows rows",
     changes: [
-      reads(
-        "if (shownAt === undefined || isGrouped(select) || !this.#hasOneOfEachRow(select)) return []",
+      shown(
+        "if (shownAt === undefined || isGrouped(select) || !hasOneRowForEach(select, isScalar)) return []",
         "if (shownAt === undefined) return []"
       )
     ],
@@ -301,7 +304,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "null is one row",
     is: "a unique column that is null is taken to have one row",
     changes: [
-      reads(
+      solutions(
         `(value!._tag === "Constant" || (value!._tag === "Parameter" && !value!.isList))`,
         "value !== undefined"
       )
@@ -312,7 +315,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "nullable is one row",
     is: "a row of the nullable side of an outer join is taken to be there",
-    changes: [reads("!nullable.has(source) &&\n  (source.table", "(source.table")],
+    changes: [solutions("!nullable.has(source) &&\n  (source.table", "(source.table")],
     forms: ["ordered by what is joined"],
     isElusive: true
   },
@@ -327,10 +330,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "no subqueries",
     is: "subqueries are not looked into, nor what is not looked into read whole",
-    changes: [
-      noLastNet,
-      reads("for (const query of elsewhere) this.#query(query, level, names, nothingWanted, undefined)", "")
-    ],
+    changes: [noLastNet, reads("this.#queriesIn(elsewhere, aroundIn(view, sources))", "")],
     forms: ["subqueries", "any condition"]
   },
   {
@@ -344,7 +344,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     is: "what a view shows is not looked into, nor read whole",
     changes: [
       noLastNet,
-      reads("if (view !== undefined) {", "if (view !== undefined) {\n      if (view !== null) return source")
+      from("if (view !== undefined) {", "if (view !== undefined) {\n      if (view !== null) return source")
     ],
     forms: ["view open_films", "view teams"]
   },
@@ -352,7 +352,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "filters pass limits",
     is: "what is asked of a query's answer is taken to hold of its rows before they are limited, grouped or made distinct",
     changes: [
-      reads("if (isLimited(select) || isDistinctOn || hasWindow(select)) return false", "return true")
+      level("if (isLimited(select) || isDistinctOn || hasWindow(select)) return false", "return true")
     ],
     forms: ["filtered outside"]
   },
@@ -360,7 +360,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     name: "no groups",
     is: "who reads volatile columns does not rest on their changes",
     changes: [
-      reads(
+      mentions(
         "return [...(model?.volatile ?? [])].flatMap(([group, columns]) =>",
         "return [...(model?.volatile ?? [])].slice(1).flatMap(([group, columns]) =>"
       )
@@ -370,25 +370,25 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "no stars",
     is: "a star is not taken to name volatile columns",
-    changes: [reads("this.#hasStar ||= !isHarmless", "void isHarmless")],
+    changes: [mentions("this.#hasStar ||= !isHarmless", "void isHarmless")],
     forms: ["raw", "text for a table"]
   },
   {
     name: "no whole rows",
     is: "a table's name in the place of a column is not taken to name volatile columns",
-    changes: [reads("[...this.#single].some((name) => this.#aliases.has(name))", "false")],
+    changes: [mentions("[...this.#single].some((name) => this.#aliases.has(name))", "false")],
     forms: ["raw"]
   },
   {
     name: "sets show rows",
     is: "a function that answers a set is taken to show each row",
-    changes: [reads("|| !this.#hasOneOfEachRow(select)) return []", ") return []")],
+    changes: [shown("|| !hasOneRowForEach(select, isScalar)) return []", ") return []")],
     forms: ["sets and windows"]
   },
   {
     name: "windows of limited rows",
     is: "what a window function tells of a row is taken not to depend on others",
-    changes: [reads("(isOrderedByColumns(select) && !hasWindow(select))", "isOrderedByColumns(select)")],
+    changes: [shape("(isOrderedByColumns(select) && !hasWindow(select))", "isOrderedByColumns(select)")],
     forms: ["sets and windows"]
   },
   {
@@ -400,7 +400,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "other names",
     is: "volatile columns are looked for by their own names where they are given others",
-    changes: [reads("if (names !== undefined && names.length > 0) this.#hasStar = true", "void names")],
+    changes: [mentions("if (names !== undefined && names.length > 0) this.#hasStar = true", "void names")],
     forms: ["raw"]
   },
   {
