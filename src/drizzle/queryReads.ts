@@ -43,10 +43,8 @@ import { type Given, nothingHolds, type Solution, solutionsOf } from "./solution
 export const readsOf = (select: SelectStmt, facts: Facts): QueryReads | Missing =>
   new Analysis(facts).run(select)
 
-/** So many levels are looked at; what is more complicated is read whole. */
-const mostLevels = 300
-
-class TooComplicated extends Error {}
+/** So many queries are looked into; of a statement that has more, everything is read whole. */
+const mostQueries = 300
 
 /** Of some columns of a query's answer, by their place: only rows with one of these values matter. */
 type Wanted = ReadonlyMap<number, Values>
@@ -70,7 +68,8 @@ class Analysis {
   readonly #isScalar: IsScalar
   /** Statements whose every table must be accounted for: the query, and what the server adds: views and policies. */
   readonly #statements = new Set<SelectStmt>()
-  #levels = 0
+  /** How many queries have been looked into, each as often as it was. */
+  #queries = 0
 
   constructor(facts: Facts) {
     this.#tables = new FoundTables(facts)
@@ -84,13 +83,10 @@ class Analysis {
 
   run(select: SelectStmt): QueryReads | Missing {
     this.#statement(select)
-    try {
-      this.#query(select, nothingAround, nothingWanted, atRoot)
-    } catch (error) {
-      if (!(error instanceof TooComplicated)) throw error
-      this.#tables.makeAllWhole("the query is too complicated")
-    }
+    this.#query(select, nothingAround, nothingWanted, atRoot)
     for (const statement of this.#statements) this.#lastNet(statement)
+    // What was looked at, may have been so in some of its alternatives only.
+    if (this.#queries > mostQueries) this.#tables.makeAllWhole("the query is too complicated")
     const [tables, mentions] = [this.#tables, this.#mentions]
     if (tables.missing.length + mentions.missingFunctions.length > 0)
       return { tables: tables.missing, functions: mentions.missingFunctions }
@@ -106,7 +102,8 @@ class Analysis {
 
   /** Notes what a query reads. `shownAt` is where its rows stand in the answer of the statement, if they are shown there. */
   #query(select: SelectStmt, given: Surroundings, wanted = nothingWanted, shownAt?: ShownAt): void {
-    if (++this.#levels > mostLevels) throw new TooComplicated()
+    // The last net finds what is in it.
+    if (++this.#queries > mostQueries) return
     const around = withCommonTables(select, given)
     const { larg, rarg } = select
     if (larg !== undefined && rarg !== undefined) {

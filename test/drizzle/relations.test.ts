@@ -207,6 +207,20 @@ describe("row-level security", () => {
       })
     )
   )
+
+  it.effect("has policies that are read whole where the query is too complicated to be looked into", () =>
+    on(databases[0], setUp + secured, () =>
+      Effect.gen(function* () {
+        const parts = " and exists (select from books where id = 7)".repeat(400)
+        const query = `select id from books where id = 7${parts}`
+        assert.strictEqual(yield* reads(query), "@books:*")
+        assert.strictEqual(
+          yield* reads(`${query} and exists (select from authors)`),
+          "@authors:* @books:* @tags:*"
+        )
+      })
+    )
+  )
 })
 
 describe("a foreign key", () => {
