@@ -149,7 +149,7 @@ interface Meant {
   readonly scope: Scope | undefined
 }
 
-/** The column that a reference means: of these sources, or else of the queries around; `undefined` where it cannot be told. */
+/** The column that a reference means: of these sources, or of queries around; `undefined` where that cannot be told. */
 export const meantBy = (
   column: ColumnRef,
   sources: ReadonlyArray<Source>,

@@ -64,7 +64,10 @@ const isOrderedByColumns = ({ sortClause = [] }: SelectStmt): boolean =>
 export const showsEachRow = (select: SelectStmt): boolean =>
   !isGrouped(select) && (!isLimited(select) || (isOrderedByColumns(select) && !hasWindow(select)))
 
-/** True when the answer has one row for each that is found: a function that answers a set makes none of it if that is empty. */
+/**
+ * True when the answer has one row for each that is found: a function that answers a set makes several of it, or, where that
+ * is empty, none, and then what is not shown was there all the same.
+ */
 export const hasOneRowForEach = ({ targetList }: SelectStmt, isScalar: IsScalar): boolean => {
   let isEachOne = true
   walk(targetList, (kind, part) => {

@@ -13,10 +13,11 @@
  * 3. where rows are skipped, T has one row at most for each of S, so that it does not move them;
  * 4. the answer shows the column of each of its rows.
  *
- * For by 1 to 3 it is told by S alone which of its rows are shown. While nothing changes in the regions of S, these are the
- * same rows with, by 4, the same values, and whatever T adds to them has one of these in its key. A row of T that has
- * another value there, before a write and after it, is joined to no row that is shown, and is of no consequence. If which
- * rows of S are shown changes, that is a change in a region of S, which is met without T.
+ * For let a write change rows of T that have none of these values in their key, neither before nor after it. By 4, they are
+ * joined to no row of S that is shown. By 1 and 2, S alone tells which of its rows are found, and in which order. One that
+ * comes after those that are shown, behind a limit, moves none of them, whatever is joined to it. One that is skipped comes
+ * before them, and would move them if it became more rows or fewer, which is what 3 excludes. So the answer is what it was.
+ * And what changes which rows of S are shown is met: it is in a region of S, or joined to a row that was shown.
  *
  * What is joined to T in turn is covered in the same way: T is part of S for it. But where the join is an inner one along a
  * foreign key, the source with that key has to be covered without shown values: a row whose key is null is left out, is

@@ -6,8 +6,8 @@
  * a value, only rows of the other that have it too can matter. What orders, limits, groups or counts rows never makes a
  * region wider, and is not looked at.
  *
- * **Outer joins.** What compares by equality rejects nulls, so a condition on the nullable side of an outer join makes it an
- * inner one. The ON of an inner join is a condition like any other. That of a left join leaves rows out of its right side
+ * **Outer joins.** What compares by equality rejects nulls, so a condition on the nullable side of an outer join makes it
+ * an inner one. The ON of an inner join is a condition like any other. That of a left join leaves rows out of its right side
  * only: `authors left join books on … and authors.country = 'x'` shows every author. So what an ON says is known of the side
  * that it leaves rows out of, and carried into that side, never out of it.
  */
@@ -23,6 +23,7 @@ import {
   meantBy,
   type Place,
   placeIn,
+  type Scope,
   type Source,
   sourcesOf,
   type Tree
@@ -65,13 +66,13 @@ const solve = (level: Level, condition: Conjunction, given: ReadonlyArray<Given>
   const types = new Map<Join, JoinType>()
   for (const tree of trees) simplify(tree, strict, types)
   const nullable = nullableBy(types)
-  const found = new Findings(level)
+  const found = new Findings(level.around.outer)
   for (const source of sources) {
     for (const { name, values } of source.outputs ?? [])
       if (values !== undefined) found.put({ source, column: name }, values)
   }
   for (const { place, values } of given) found.put(place, values)
-  found.take(condition, sources, () => true)
+  found.take(condition, sources, sources)
   for (const atom of condition) {
     // Of the nullable side of an outer join, it may be the null of a row that is not there.
     const place = atom._tag === "IsNull" ? placeIn(sources, atom.column) : undefined
@@ -80,8 +81,7 @@ const solve = (level: Level, condition: Conjunction, given: ReadonlyArray<Given>
   for (const [join, type] of types) {
     if (join.on?.length !== 1 || type === "full") continue
     const side = type === "left" ? join.right : type === "right" ? join.left : join
-    const reduced = new Set(sourcesOf(side))
-    found.take(join.on[0]!, sourcesOf(join), (source) => reduced.has(source))
+    found.take(join.on[0]!, sourcesOf(join), sourcesOf(side))
   }
   found.carry()
   return { pins: found.pins, edges: found.edges, types, nullable }
@@ -91,10 +91,10 @@ const solve = (level: Level, condition: Conjunction, given: ReadonlyArray<Given>
 class Findings {
   readonly pins = new Map<Source, Map<string, Values>>()
   readonly edges: Array<Edge> = []
-  readonly #level: Level
+  readonly #outer: Scope | undefined
 
-  constructor(level: Level) {
-    this.#level = level
+  constructor(outer: Scope | undefined) {
+    this.#outer = outer
   }
 
   /** Notes values of a column, unless as few are known; true if they are noted. */
@@ -108,14 +108,14 @@ class Findings {
     return true
   }
 
-  /** Takes what a condition says, which sees these sources, of those that it leaves rows out of. */
-  take(condition: Conjunction, visible: ReadonlyArray<Source>, isReduced: (source: Source) => boolean): void {
+  /** Takes what a condition says that sees these sources, of those that it leaves rows out of. */
+  take(condition: Conjunction, visible: ReadonlyArray<Source>, reduced: ReadonlyArray<Source>): void {
     for (const atom of condition) {
       if (atom._tag === "Equals") {
         const place = placeIn(visible, atom.column)
-        if (place !== undefined && isReduced(place.source)) this.put(place, atom.terms)
+        if (place !== undefined && reduced.includes(place.source)) this.put(place, atom.terms)
       }
-      if (atom._tag === "Same") this.#takeSame(atom.left, atom.right, visible, isReduced)
+      if (atom._tag === "Same") this.#takeSame(atom.left, atom.right, visible, reduced)
     }
   }
 
@@ -123,16 +123,15 @@ class Findings {
     one: ColumnRef,
     other: ColumnRef,
     visible: ReadonlyArray<Source>,
-    isReduced: (source: Source) => boolean
+    reduced: ReadonlyArray<Source>
   ): void {
-    const { outer } = this.#level.around
-    const [left, right] = [one, other].map((column) => meantBy(column, visible, outer))
+    const [left, right] = [one, other].map((column) => meantBy(column, visible, this.#outer))
     if (left === undefined || right === undefined || kindOf(left.place) !== kindOf(right.place)) return
     for (const [from, to] of [
       [left, right],
       [right, left]
     ] as const) {
-      if (to.scope !== undefined || !isReduced(to.place.source)) continue
+      if (to.scope !== undefined || !reduced.includes(to.place.source)) continue
       if (from.scope === undefined) {
         this.edges.push({ from: from.place, to: to.place })
         continue

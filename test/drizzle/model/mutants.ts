@@ -179,7 +179,9 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "values to both sides",
     is: "an outer join carries values to the side that it keeps",
-    changes: [solutions("to.scope !== undefined || !isReduced(to.place.source)", "to.scope !== undefined")],
+    changes: [
+      solutions("to.scope !== undefined || !reduced.includes(to.place.source)", "to.scope !== undefined")
+    ],
     forms: outer
   },
   {
