@@ -298,6 +298,38 @@ const forms: ReadonlyArray<Form> = [
     "authors:* books:slug=%null"
   ],
   [
+    "inner, of a list of values of a unique column",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: authors.name })
+        .from(books)
+        .innerJoin(authors, and(eq(authors.id, books.authorId), ne(authors.name, "Ann")))
+        .where(sql`${books.id} = any(${"{7,9}"}::int[])`),
+    "authors:* books:id=7 books:id=9"
+  ],
+  [
+    "groups, and all together: a row that is shown though none was found",
+    (db) =>
+      db
+        .select({ a: books.authorId, n: count() })
+        .from(books)
+        .innerJoin(authors, and(eq(authors.id, books.authorId), ne(authors.name, "Ann")))
+        .where(eq(books.id, 7))
+        .groupBy(sql`rollup (${books.authorId})`),
+    "authors:* books:id=7"
+  ],
+  [
+    "by way of one row, which is not there where what is joined to it hides it",
+    (db) =>
+      db
+        .select({ id: books.id, a: b2.authorId })
+        .from(books)
+        .leftJoin(b2, and(eq(b2.id, 7), eq(b2.price, books.price)))
+        .leftJoin(authors, eq(authors.id, b2.authorId))
+        .where(sql`coalesce(${authors.name}, '') <> 'Ann'`),
+    "authors:* books:* books:id=7"
+  ],
+  [
     "inner along a foreign key",
     (db) =>
       db
