@@ -16,8 +16,6 @@ export interface Mutant {
   readonly changes: ReadonlyArray<Change>
   /** The forms of queries among which it is caught soonest; default all. */
   readonly forms?: ReadonlyArray<string>
-  /** True for one that has not been caught: the queries do not get there, or another rule stands in for it. */
-  readonly isElusive?: true
 }
 
 /** A change of a file's text. */
@@ -264,8 +262,7 @@ export const mutants: ReadonlyArray<Mutant> = [
         `const pairs = condition.filter(({ _tag }) => _tag === "Same").map((atom) => {`
       )
     ],
-    forms: ["with some related"],
-    isElusive: true
+    forms: ["referring to some"]
   },
   {
     name: "limit",
@@ -282,8 +279,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     changes: [
       shown("const isCounted =\n    select.limitOffset === undefined ||", "const isCounted =\n    true ||")
     ],
-    forms: ["with related", "find with"],
-    isElusive: true
+    forms: ["skipping"]
   },
   {
     name: "conditions on what is joined",
@@ -294,13 +290,8 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "groups show rows",
     is: "an answer in groups is taken for one that shows rows",
-    changes: [
-      shown(
-        "if (shownAt === undefined || isGrouped(select) || !hasOneRowForEach(select, isScalar)) return []",
-        "if (shownAt === undefined) return []"
-      )
-    ],
-    forms: ["groups of related"]
+    changes: [shown("if (shownAt === undefined || isGrouped(select) ||", "if (shownAt === undefined ||")],
+    forms: ["rolled up"]
   },
   {
     name: "null is one row",
@@ -308,18 +299,22 @@ export const mutants: ReadonlyArray<Mutant> = [
     changes: [
       solutions(
         `(value!._tag === "Constant" || (value!._tag === "Parameter" && !value!.isList))`,
-        "value !== undefined"
+        `(value!._tag !== "Parameter" || !value!.isList)`
       )
     ],
-    forms: ["with some related"],
-    isElusive: true
+    forms: ["not one row"]
+  },
+  {
+    name: "a list is one row",
+    is: "a unique column that is one of a list of values is taken to have one row",
+    changes: [solutions(`(value!._tag === "Parameter" && !value!.isList)`, `value!._tag === "Parameter"`)],
+    forms: ["not one row"]
   },
   {
     name: "nullable is one row",
     is: "a row of the nullable side of an outer join is taken to be there",
     changes: [solutions("!nullable.has(source) &&\n  (source.table", "(source.table")],
-    forms: ["ordered by what is joined"],
-    isElusive: true
+    forms: ["by way of one"]
   },
   {
     name: "first shown row",

@@ -733,11 +733,7 @@ const withRelated: Form = (chance, db) => {
 
 /** What is shown with the column that refers to what it is joined with, of which only some rows are wanted. */
 const withSomeRelated: Form = (chance, db) => {
-  // A unique column may be null in many rows.
-  const isNullUnique = chance.below(4) === 3
-  const [from, to, on] = isNullUnique
-    ? chance.of(foreignKeys.filter(([from]) => from === "films" || from === "customers"))
-    : chance.of(foreignKeys)
+  const [from, to, on] = chance.of(foreignKeys)
   const base = named(chance, placeNamed(from), [])
   const joined = aliased(placeNamed(to))
   const own = Object.fromEntries(Object.keys(on).map((property, i) => [`own${i}`, base.as[property]]))
@@ -752,10 +748,9 @@ const withSomeRelated: Form = (chance, db) => {
   const linked = onEdge(joined, base, on)
   const isInOn = chance.below(2) === 0
   const key = chance.below(2) === 0 ? base.keys[0] : chance.of(base.keys)
-  const unique = from === "films" ? "code" : "email"
   const where = and(
-    ...(isNullUnique ? [unique] : (key ?? ["customerId"])).map((property) => {
-      const drawn = isNullUnique ? null : base.values[property]!(chance)
+    ...(key ?? ["customerId"]).map((property) => {
+      const drawn = base.values[property]!(chance)
       return drawn === null ? isNull(base.as[property]) : eq(base.as[property], drawn)
     }),
     isInOn ? undefined : some
@@ -766,6 +761,103 @@ const withSomeRelated: Form = (chance, db) => {
   const statement = withJoin(selecting, how, joined.as, isInOn ? and(linked, some) : linked).where(where)
   return { statement }
 }
+
+/** What refers to something that is as it is wanted. Whatever does not is hidden by the ON of an inner join. */
+const referringToSome: Form = (chance, db) => {
+  const [from, to, on] = chance.of(foreignKeys.filter(([from, to]) => from !== to))
+  const [base, joined] = [named(chance, placeNamed(from), []), aliased(placeNamed(to))]
+  const where = chance.below(2) === 0 ? undefined : pin(chance, base)
+  const isOn = and(onEdge(joined, base, on), isOneOfTwo(chance, joined))
+  return {
+    statement: db
+      .select(columnsIn(base, Object.keys(on)))
+      .from(base.as)
+      .innerJoin(joined.as, isOn)
+      .where(where) as any
+  }
+}
+
+/** Rows with the null of a unique column, which many may have, or with one of a list of its values, and what refers to them. */
+const notOneRow: Form = (chance, db) => {
+  const [name, unique] = chance.of([
+    ["films", "code"],
+    ["customers", "email"]
+  ] as const)
+  const [, to, on] = chance.of(edgesOf(name).filter(([, to, on]) => to !== name && "id" in on))
+  const [base, joined] = [named(chance, placeNamed(name), []), aliased(placeNamed(to))]
+  const linked = onEdge(joined, base, on)
+  const list = [1, 2, 3].map(() => String(someValue(chance, base, unique))).join()
+  const where =
+    chance.below(2) === 0 ? isNull(base.as[unique]) : sql`${base.as[unique]} = any(${`{${list}}`}::text[])`
+  return {
+    statement: db
+      .select(columnsIn(base, Object.keys(on)))
+      .from(base.as)
+      .innerJoin(joined.as, chance.below(2) === 0 ? linked : and(linked, isOneOfTwo(chance, joined)))
+      .where(where) as any
+  }
+}
+
+/** What one row refers to, beside all that this row may belong to: it is shown where it does, if it is not hidden there. */
+const byWayOfOne: Form = (chance, db) => {
+  const [middle, last, on] = chance.of(
+    besideKeys.filter(([from, to]) => edgesOf(from).some(([, other]) => other !== to))
+  )
+  const [, first, back] = chance.of(edgesOf(middle).filter(([, to]) => to !== last))
+  const base = named(chance, placeNamed(first), [])
+  const [between, joined] = [aliased(placeNamed(middle)), aliased(placeNamed(last))]
+  const isHidden = chance.below(2) === 0
+  const statement: any = (db.select(columnsIn(between, Object.keys(on))).from(base.as) as any)
+    .leftJoin(between.as, and(onEdge(between, base, reversed(back)), isOneRow(chance, between)))
+    .leftJoin(joined.as, onEdge(joined, between, on))
+    .where(isHidden ? not(isOneOfTwo(chance, joined)) : undefined)
+  if (isHidden) return { statement }
+  const by = chance.of([asc, desc])(sql`coalesce(${someColumn(chance, [joined])}::text, 'C')`)
+  const all = [base, between, joined]
+  return { statement: statement.orderBy(by, ...totalOrder(all)).limit(1), isOrdered: true }
+}
+
+/** Some of what there is, in its own order, before which is skipped what as many rows are as others are joined to it. */
+const skipping: Form = (chance, db) => {
+  const [from, to, on] = chance.of(edges)
+  const [base, joined] = [named(chance, placeNamed(from), []), aliased(placeNamed(to))]
+  const linked = onEdge(joined, base, on)
+  const selecting: any = db.select(columnsIn(base, Object.keys(on))).from(base.as)
+  const each: any = db.select({ one: sql`1`.as("one") }).from(joined.as)
+  const statement =
+    chance.below(3) < 2
+      ? selecting.leftJoin(joined.as, linked)
+      : selecting.leftJoinLateral(each.where(linked).limit(2).as("each"), sql`true`)
+  return {
+    statement: statement
+      .where(chance.below(2) === 0 ? undefined : loose(chance, base))
+      .orderBy(...order(chance, [base]))
+      .limit(1 + chance.below(2))
+      .offset(1 + chance.below(2)),
+    isOrdered: true
+  }
+}
+
+/** References by columns that are no part of a primary key. */
+const besideKeys = foreignKeys.filter(([from, , on]) => {
+  const [primary = []] = placeNamed(from).keys
+  return primary.length > 0 && !Object.keys(on).some((property) => primary.includes(property))
+})
+
+const isOneRow = (chance: Chance, place: Named): SQL =>
+  and(...(place.keys[0] ?? []).map((property) => eq(place.as[property], someValue(chance, place, property))))!
+
+/** That a column is one of two values, said so that no key decides it, and of a row that may not be there. */
+const isOneOfTwo = (chance: Chance, place: Named): SQL => {
+  const property = chance.of(Object.keys(place.values))
+  const column: Column = place.as[property]
+  const values = [1, 2].map(() => String(column.mapToDriverValue(someValue(chance, place, property))))
+  return inArray(sql`coalesce(${column}::text, 'C')`, values)
+}
+
+/** Columns of a table, and by which its rows are told. */
+const columnsIn = ({ as, keys }: Named, properties: ReadonlyArray<string>): Record<string, Column> =>
+  Object.fromEntries([...properties, ...(keys[0] ?? [])].map((property) => [property, as[property]]))
 
 /** That some other key than the first has a value, or is null. */
 const compareKey = (chance: Chance, place: Named): SQL => {
@@ -837,6 +929,21 @@ const groupsOfRelated: Form = (chance, db) => {
     .groupBy(group)
     .having(gte(n, 1 + chance.below(2)))
   return { statement }
+}
+
+/** How many there are of what one row refers to, and in all, which is told where there is none, too. */
+const rolledUp: Form = (chance, db) => {
+  const [from, to, on] = chance.of(besideKeys)
+  const [base, joined] = [named(chance, placeNamed(from), []), aliased(placeNamed(to))]
+  const group = base.as[Object.keys(on)[0]!]
+  return {
+    statement: db
+      .select({ group, n: count() })
+      .from(base.as)
+      .innerJoin(joined.as, and(onEdge(joined, base, on), isOneOfTwo(chance, joined)))
+      .where(isOneRow(chance, base))
+      .groupBy(sql`rollup (${group})`) as any
+  }
 }
 
 /** The first rows in the order of what is joined, at times by way of a row that may not be there. */
@@ -1418,6 +1525,10 @@ const forms: Readonly<Record<string, Form>> = {
   "conditions in ON": byOn,
   "with related": withRelated,
   "with some related": withSomeRelated,
+  "referring to some": referringToSome,
+  "not one row": notOneRow,
+  "by way of one": byWayOfOne,
+  skipping,
   "anti join": antiJoin,
   "self join": selfJoin,
   "three left joins": joinedBy(["leftJoin"], 3),
@@ -1444,6 +1555,7 @@ const forms: Readonly<Record<string, Form>> = {
   "set operators": combined,
   aggregate,
   "groups of related": groupsOfRelated,
+  "rolled up": rolledUp,
   "ordered by what is joined": orderedByJoined,
   distinct,
   $count: counted,

@@ -174,7 +174,7 @@ insert into languages values (1, 'English'), (2, 'French'), (3, 'Thai');
 insert into categories values (1, 'Drama', null), (2, 'Comedy', 1), (3, 'Farce', 2);
 insert into films (id, title, language_id, original_language_id, rating, code, rate) values
   (1, 'Emma', 1, null, 'G', 'E', 1), (2, 'Clueless', 1, 2, 'PG', 'C', 2), (3, 'Playtime', 2, 2, 'G', null, 2),
-  (4, 'Alien', 1, null, 'R', 'A', 3), (5, 'Aliens', 1, null, 'R', 'B', 3);
+  (4, 'Alien', 1, null, 'R', null, 3), (5, 'Aliens', 1, null, 'R', 'B', 3);
 insert into actors values (1, 'Ann', 'Archer'), (2, 'Bo', 'Bell'), (3, 'Cy', null), (4, 'Di', 'Abel');
 insert into film_actor values (1, 1, 'Emma'), (1, 2, null), (2, 1, 'Cher'), (4, 3, null), (5, 3, 'Ripley'), (5, 4, null);
 insert into film_category values (1, 1), (1, 2), (2, 2), (3, 3), (4, 1);
