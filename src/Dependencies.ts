@@ -137,7 +137,8 @@ const idsOf = (read: Read, shared: Read | undefined): ReadonlyArray<string> =>
     ? read.ids
     : [...read.ids, ...Array.from(read.idsByValue.values()).flat()]
 
-const distinct = (ids: ReadonlyArray<string>): ReadonlyArray<string> => [...new Set(ids)]
+const distinct = (ids: ReadonlyArray<string>): ReadonlyArray<string> =>
+  ids.length > 8 ? [...new Set(ids)] : ids.filter((id, i) => ids.indexOf(id) === i)
 
 /** The same with the rows that are a key's own. */
 const withOwn = (common: Noted, statement: string, own: ReadonlySet<string>): Noted => {

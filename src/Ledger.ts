@@ -3,7 +3,8 @@
  *
  * An invalidation was needless for a key when the next lookup has found the same answer again: what was written did not
  * matter to it, the tag that it carried was not precise enough. So of each answer a number is kept that is the same for
- * equal answers, never the answer; all of it for the last 1,024 keys. Only those who look up pay for it.
+ * equal answers, never the answer; all of it for the last 1,024 keys or
+ * more. Only those who look up pay for it.
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -15,8 +16,8 @@ import { TableCounters, type TableStats } from "./Metrics.ts"
 import type { NodeDefinition } from "./Node.ts"
 import * as Tag from "./Tag.ts"
 
-/** So many keys are remembered, and as many that are being looked up again. */
-const keysAtMost = 1024
+/** So many keys are remembered at least, and as many that are being looked up again; twice as many at most. */
+const keysRemembered = 1024
 
 /** So many needless invalidations are worth a warning. */
 const worthTelling = 20
@@ -41,10 +42,10 @@ interface Wish {
 
 /** The ledger of one cache. */
 export class Ledger {
-  /** By the names of their flights, the oldest first. */
-  readonly #known = new Map<string, Known>()
+  /** By the names of their flights. */
+  readonly #known = new Recent<Known>()
   /** The ids of tables' tags that have ended answers whose keys are to be looked up again. */
-  readonly #ended = new Map<string, string>()
+  readonly #ended = new Recent<string>()
   readonly #tables = new Map<string, TableCounters>()
   readonly #unregister: Array<() => void> = []
   readonly #wishes = new Map<string, Wish>()
@@ -60,7 +61,7 @@ export class Ledger {
 
   /** Notes that a key is going to be looked up because an invalidation has ended its answer. */
   ended(key: string, by: string): void {
-    if (Tag.isOfTable(by)) put(this.#ended, key, by)
+    if (Tag.isOfTable(by)) this.#ended.set(key, by)
   }
 
   /** Forgets what is known of a key: its answer did not come from a lookup here. */
@@ -83,7 +84,7 @@ export class Ledger {
   ): string | undefined {
     const before = this.#known.get(key)
     const by = this.#ended.get(key)
-    this.forget(key)
+    if (before !== undefined || by !== undefined) this.forget(key)
     const restsOnTables = carried.some(Tag.isOfTable)
     if (!restsOnTables && noted.statements.length === 0 && by === undefined) return undefined
     const { statements, fallbacks, untold, collapsed } = noted
@@ -94,7 +95,7 @@ export class Ledger {
       collapsed,
       digest: restsOnTables ? digestOf(exit) : undefined
     }
-    put(this.#known, key, known)
+    this.#known.set(key, known)
     if (by === undefined) return undefined
     const table = Tag.tableOf(by)!
     const isNeedless = known.digest !== undefined && known.digest === before?.digest
@@ -193,11 +194,30 @@ export class Ledger {
 const digestOf = (exit: Exit.Exit<unknown, unknown>): number | undefined =>
   Exit.isSuccess(exit) ? digest(exit.value) : exit === absence ? 0 : undefined
 
-/** Puts in what is newest; what is oldest goes. */
-const put = <A>(map: Map<string, A>, key: string, value: A): void => {
-  map.delete(key)
-  map.set(key, value)
-  if (map.size > keysAtMost) map.delete(map.keys().next().value!)
+/**
+ * What was put in last: when a map is full, it becomes the older one of two, and the older one goes. To take the oldest key
+ * out of a map each time would cost a walk over those that were there before it.
+ */
+class Recent<A> {
+  #newer = new Map<string, A>()
+  #older = new Map<string, A>()
+
+  get(key: string): A | undefined {
+    return this.#newer.get(key) ?? this.#older.get(key)
+  }
+
+  set(key: string, value: A): void {
+    if (this.#newer.size >= keysRemembered) {
+      this.#older = this.#newer
+      this.#newer = new Map()
+    }
+    this.#newer.set(key, value)
+  }
+
+  delete(key: string): void {
+    this.#newer.delete(key)
+    this.#older.delete(key)
+  }
 }
 
 /** What would help. */

@@ -22,8 +22,8 @@ export const digest = (value: unknown): number | undefined => {
     if (Array.isArray(part)) for (const item of part) sum = Hash.combine(sum, walk(item, depth + 1))
     // In whatever order the properties are.
     else
-      for (const [name, item] of Object.entries(part))
-        sum = (sum + Hash.combine(Hash.string(name), walk(item, depth + 1))) | 0
+      for (const name of Object.keys(part))
+        sum = (sum + Hash.combine(Hash.string(name), walk((part as any)[name], depth + 1))) | 0
     return sum
   }
   try {

@@ -31,7 +31,7 @@ const integer: Kind = {
   serverTypes: ["smallint", "integer", "bigint"],
   isPlain: true,
   text: (value) => {
-    if (typeof value === "number" && !Number.isSafeInteger(value)) return undefined
+    if (typeof value === "number") return Number.isSafeInteger(value) ? String(value) : undefined
     const text = String(value)
     if (/^(?:0|-?[1-9]\d*)$/.test(text)) return text
     // Never through a number: 2^53 + 1 would become its neighbour.

@@ -121,7 +121,8 @@ export const restOf = (
   textOf: (column: ToldColumn, index: number) => string | null | undefined
 ): string | undefined => {
   let rest = ""
-  for (const [i, column] of columns.entries()) {
+  for (let i = 0; i < columns.length; i++) {
+    const column = columns[i]!
     const text = textOf(column, i)
     if (text === undefined) return undefined
     if (rest !== "") rest += ","

@@ -48,7 +48,7 @@ export const reader = (reads: QueryReads, others: ReadonlyArray<string>): ((sent
   const known = [...always]
   return (sent) => {
     const ids = [...known]
-    const idsByValue = new Map<string, Array<string>>()
+    const idsByValue = list === undefined ? noValues : new Map<string, Array<string>>()
     const fallbacks = [...whole]
     for (const table of byRows) {
       const found = rowsOf(table, sent)
@@ -65,6 +65,9 @@ export const reader = (reads: QueryReads, others: ReadonlyArray<string>): ((sent
     return { source: sent.text, ids, idsByValue, fallbacks, untold: reads.untold }
   }
 }
+
+/** Of a statement that asks for no list, nothing belongs to one of its values. */
+const noValues = new Map<string, never>()
 
 const ofValue = (idsByValue: Map<string, Array<string>>, value: string): Array<string> => {
   let ids = idsByValue.get(value)
@@ -234,6 +237,8 @@ const combined = (lists: ReadonlyArray<Texts>): ReadonlyArray<Texts> | undefined
   const count = lists.reduce((product, texts) => product * texts.length, 1)
   if (count > mostRows) return undefined
   if (count === 0) return []
+  const [only] = lists
+  if (lists.length === 1) return only!.map((text) => [text])
   return lists.reduce<ReadonlyArray<Texts>>(
     (combinations, texts) => combinations.flatMap((before) => texts.map((text) => [...before, text])),
     [[]]
