@@ -12,7 +12,7 @@
 import type { Fallback } from "./Entry.ts"
 import * as Node from "./Node.ts"
 import type { Read, Recording } from "./Recorder.ts"
-import * as Tag from "./Tag.ts"
+import * as TagIds from "./tagIds.ts"
 
 /** A statement, and what an answer rests on because of it. */
 interface Statement {
@@ -62,7 +62,8 @@ const none: Read["idsByValue"] = new Map()
 
 /** True when each value stands for rows by the same columns. Otherwise some were asked for in one place, some in another. */
 const isOneList = (rows: Read["idsByValue"]): boolean =>
-  new Set(Array.from(rows.values(), (ids) => Array.from(ids, Tag.columnsOf).toSorted().join("\n"))).size === 1
+  new Set(Array.from(rows.values(), (ids) => Array.from(ids, TagIds.columnsOf).toSorted().join("\n")))
+    .size === 1
 
 /** The fields of the keys, if they are of one node, whose values together are exactly those that were asked for. */
 const fieldsAskedFor = (rows: Read["idsByValue"], nodes: ReadonlyArray<Node.Any>): ReadonlyArray<string> => {
@@ -157,16 +158,16 @@ const withOwn = (common: Noted, statement: string, own: ReadonlySet<string>): No
 const collapsed = (noted: Noted): Noted => {
   if (noted.ids.length <= limit) return noted
   let count = 0
-  for (const id of noted.ids) if (Tag.isOfTable(id)) count++
+  for (const id of noted.ids) if (TagIds.isOfTable(id)) count++
   if (count <= limit) return noted
   const rows = new Map<string, { count: number; readonly all: Set<string> }>()
   for (const id of noted.ids) {
-    if (!Tag.isOfRows(id)) continue
-    const table = Tag.tableOf(id)!
+    if (!TagIds.isOfRows(id)) continue
+    const table = TagIds.tableOf(id)!
     let known = rows.get(table)
     if (known === undefined) rows.set(table, (known = { count: 0, all: new Set() }))
     known.count++
-    known.all.add(Tag.allRowsOf(id))
+    known.all.add(TagIds.allRowsOf(id))
   }
   const there = new Set(noted.ids)
   const tables = new Set(noted.collapsed)
@@ -190,4 +191,4 @@ const collapsed = (noted: Noted): Noted => {
 
 /** Replaces the tags of rows of these tables. */
 const collapser = (tables: ReadonlySet<string>) => (id: string) =>
-  tables.size > 0 && Tag.isOfRows(id) && tables.has(Tag.tableOf(id)!) ? Tag.allRowsOf(id) : id
+  tables.size > 0 && TagIds.isOfRows(id) && tables.has(TagIds.tableOf(id)!) ? TagIds.allRowsOf(id) : id

@@ -3,8 +3,7 @@
  *
  * An invalidation was needless for a key when the next lookup has found the same answer again: what was written did not
  * matter to it, the tag that it carried was not precise enough. So of each answer a number is kept that is the same for
- * equal answers, never the answer; all of it for the last 1,024 keys or
- * more. Only those who look up pay for it.
+ * equal answers, never the answer; all of it for the last 1,024 keys at least. Only those who look up pay for it.
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -14,7 +13,7 @@ import { digest } from "./digest.ts"
 import { absence, type Dependencies, type Fallback, type Source } from "./Entry.ts"
 import { TableCounters, type TableStats } from "./Metrics.ts"
 import type { NodeDefinition } from "./Node.ts"
-import * as Tag from "./Tag.ts"
+import * as TagIds from "./tagIds.ts"
 
 /** So many keys are remembered at least, and as many that are being looked up again; twice as many at most. */
 const keysRemembered = 1024
@@ -61,7 +60,7 @@ export class Ledger {
 
   /** Notes that a key is going to be looked up because an invalidation has ended its answer. */
   ended(key: string, by: string): void {
-    if (Tag.isOfTable(by)) this.#ended.set(key, by)
+    if (TagIds.isOfTable(by)) this.#ended.set(key, by)
   }
 
   /** Forgets what is known of a key: its answer did not come from a lookup here. */
@@ -85,7 +84,7 @@ export class Ledger {
     const before = this.#known.get(key)
     const by = this.#ended.get(key)
     if (before !== undefined || by !== undefined) this.forget(key)
-    const restsOnTables = carried.some(Tag.isOfTable)
+    const restsOnTables = carried.some(TagIds.isOfTable)
     if (!restsOnTables && noted.statements.length === 0 && by === undefined) return undefined
     const { statements, fallbacks, untold, collapsed } = noted
     const known = {
@@ -97,11 +96,11 @@ export class Ledger {
     }
     this.#known.set(key, known)
     if (by === undefined) return undefined
-    const table = Tag.tableOf(by)!
+    const table = TagIds.tableOf(by)!
     const isNeedless = known.digest !== undefined && known.digest === before?.digest
     this.#countersOf(table).count(isNeedless)
     // A tag of all rows would not have ended it, had the lookup rested on some.
-    return before === undefined || by !== Tag.allRowsOf(by)
+    return before === undefined || by !== TagIds.allRowsOf(by)
       ? undefined
       : this.#wish(
           before.fallbacks.filter((fallback) => fallback.table === table),

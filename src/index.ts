@@ -8,7 +8,20 @@ export {
   type SetOptions,
   type Stats
 } from "./Cacheme.ts"
-export * from "./CachemeError.ts"
+export {
+  CachemeError,
+  Closed,
+  DefinitionConflict,
+  InvalidDefinition,
+  InvalidKey,
+  InvalidSetting,
+  InvalidTarget,
+  InvalidValue,
+  LookupTimeout,
+  NoDependencies,
+  StoreFailed,
+  StoreUnavailable
+} from "./CachemeError.ts"
 export { CachemeLive } from "./CachemeLive.ts"
 export type { Dependencies, Explanation, Fallback, Reason, Source } from "./Entry.ts"
 export type * as Invalidation from "./Invalidation.ts"

@@ -20,7 +20,8 @@ const layers: ReadonlyArray<{ readonly name: string; readonly files: ReadonlyArr
       "Key.ts",
       "Node.ts",
       "Pattern.ts",
-      "Tag.ts"
+      "Tag.ts",
+      "tagIds.ts"
     ]
   },
   {
@@ -125,6 +126,16 @@ describe("the structure of src/", () => {
       faultsOf(file, readFileSync(join(import.meta.dirname, "../src", file), "utf8"))
     )
     assert.deepStrictEqual(faults, [])
+  })
+
+  it("what can be imported of the package is named one by one", () => {
+    // `export * as Node` is one name; `export *` makes public whatever is put into that file later.
+    for (const entry of ["index.ts", "drizzle/index.ts", "testing/index.ts"])
+      assert.notMatch(
+        readFileSync(join(import.meta.dirname, "../src", entry), "utf8"),
+        /export (type )?\* from/,
+        entry
+      )
   })
 
   it("finds an import that points the other way", () => {

@@ -9,6 +9,17 @@ export {
   type Statements,
   type TransactionOptions
 } from "./Db.ts"
-export * from "./DbError.ts"
+export {
+  Cancelled,
+  ConnectionLost,
+  ConstraintViolation,
+  DbError,
+  OutcomeUnknown,
+  RolledBack,
+  SerializationFailure,
+  StatementFailed,
+  UnknownReads,
+  UnknownTables
+} from "./DbError.ts"
 export { DbLive } from "./DbLive.ts"
 export * as Model from "./Model.ts"

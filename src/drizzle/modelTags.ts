@@ -7,11 +7,12 @@
  * "some group", for readers that do not know the groups.
  *
  * An id is put together here and nowhere else, for those who read and for those who write; where table, groups and the
- * rest stand in it is told in `Tag.ts`, for whoever reads one.
+ * rest stand in it is told in `tagIds.ts`, for whoever reads one.
  */
 import type { Definition } from "../Definition.ts"
 import * as Key from "../Key.ts"
 import * as Tag from "../Tag.ts"
+import * as TagIds from "../tagIds.ts"
 import type { ModelDefinition, ToldColumn } from "./modelDefinition.ts"
 
 /** The name of a table in tags: without the schema if it is the default one. */
@@ -33,7 +34,7 @@ export const idsOfTables = (tables: Iterable<string>): ReadonlyArray<string> =>
 
 /** What precedes {@link restOf} in the id of rows, or of its twin in a group of volatile columns. */
 export const rowsPrefix = (table: string, group?: string): string =>
-  Tag.tablePrefix(table, group === undefined ? [] : [escape(group)])
+  TagIds.tablePrefix(table, group === undefined ? [] : [escape(group)])
 
 /**
  * The ids of a table's two tags, and of {@link someGroupId}: for readers who cannot say which groups of volatile columns
@@ -101,7 +102,7 @@ export const tableTags = (definition: Definition, groups: ReadonlyArray<string> 
   const { name } = definition
   const prefixes = [rowsPrefix(name), ...groups.map((group) => rowsPrefix(name, group))]
   // Of its own for each set of groups, because tags with equal ids are the same tag.
-  const own = Tag.tablePrefix(name, groups.map(escape))
+  const own = TagIds.tablePrefix(name, groups.map(escape))
   const tag = (rest: string, carried: ReadonlyArray<string>, reached: ReadonlyArray<string>) => {
     const id = own + rest
     const ids = (rests: ReadonlyArray<string>) =>
@@ -134,13 +135,13 @@ export const restOf = (
 /** What precedes a value in an id. */
 export const labelOf = (columnName: string): string => `${escape(columnName)}=`
 
-const { allRows: all, unknownRows: unknown } = Tag
+const { allRows: all, unknownRows: unknown } = TagIds
 
 /**
  * Some group of a table's volatile columns has changed. Readers that have no model of the table carry it: they do not know
  * the groups of those who write. No group is called so: its name is escaped.
  */
-export const someGroupId = (table: string): string => Tag.tablePrefix(table, [Tag.someGroup]) + all
+export const someGroupId = (table: string): string => TagIds.tablePrefix(table, [TagIds.someGroup]) + all
 
 /** A null is written so that no text can be: after a % there are always two digits, or a u and four. */
 const nullText = "%null"

@@ -39,7 +39,7 @@ import * as Freshness from "../../Freshness.ts"
 import { Cause, Invalidation, type Request, type Targets } from "../../Invalidation.ts"
 import * as Node from "../../Node.ts"
 import * as Pattern from "../../Pattern.ts"
-import * as Tag from "../../Tag.ts"
+import * as TagIds from "../../tagIds.ts"
 import type {
   Acquired,
   Applied,
@@ -709,7 +709,7 @@ class FarStore implements Shared {
           if (lease !== undefined) cell.release(lease)
           return "failed"
         }
-        if (tags.some(Tag.isOfTable) && !(await cell.hasDeclared(point))) {
+        if (tags.some(TagIds.isOfTable) && !(await cell.hasDeclared(point))) {
           if (lease !== undefined) cell.release(lease)
           return "overtaken"
         }

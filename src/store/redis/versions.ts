@@ -22,7 +22,7 @@
  */
 import { createHash } from "node:crypto"
 import type { Declared, DeclaredTable } from "../../Declared.ts"
-import * as Tag from "../../Tag.ts"
+import * as TagIds from "../../tagIds.ts"
 
 /** For how long a process believes that what it has declared is known: half of what is kept, in the log's microseconds. */
 export const declaredFor = 43_200_000_000
@@ -49,8 +49,8 @@ export const declarationsOf = ({ tables }: Declared): ReadonlyArray<string> => {
 export const versionsOf = (ids: ReadonlyArray<string>, { tables }: Declared): ReadonlyArray<string> => {
   const versions = new Set<string>()
   for (const id of ids) {
-    const parts = Tag.partsOf(id)
-    const key = parts && tables.get(parts.table)?.keys.get(Tag.columnsOf(parts.rest))
+    const parts = TagIds.partsOf(id)
+    const key = parts && tables.get(parts.table)?.keys.get(TagIds.columnsOf(parts.rest))
     if (key !== undefined) versions.add(`@${parts!.table}!${hash(key)}`)
   }
   for (const id of ids) versions.delete(id)
@@ -67,7 +67,7 @@ export const checksOf = (
 ): ReadonlyArray<string | number> => {
   let plain: Map<string, Set<string>> | undefined
   for (const member of members) {
-    const parts = Tag.partsOf(member.slice(1))
+    const parts = TagIds.partsOf(member.slice(1))
     if (parts === undefined || !member.startsWith(":")) continue
     plain ??= new Map()
     const known = plain.get(parts.table) ?? new Set<string>()
