@@ -14,8 +14,8 @@ export type AnyDatabase = PgDatabase<any, any, any>
 
 /** Told what a statement sends, and what it is answered, as the driver has it. */
 export interface Watcher {
-  readonly sent: (text: string, parameters: ReadonlyArray<unknown>) => void
-  readonly answered: (rows: ReadonlyArray<unknown>) => void
+  sent(text: string, parameters: ReadonlyArray<unknown>): void
+  answered(rows: ReadonlyArray<unknown>): void
 }
 
 /** What has been sent to the server. */

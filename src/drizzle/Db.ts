@@ -503,16 +503,22 @@ class Watched implements Watcher {
   text: string | undefined
   parameters: ReadonlyArray<unknown> = []
   rows: ReadonlyArray<unknown> | undefined
-  readonly #before: Array<string> = []
-  readonly sent = (text: string, parameters: ReadonlyArray<unknown>): void => {
-    if (this.text !== undefined) this.#before.push(this.text)
+  /** The texts that were sent before, all in one. */
+  #before = ""
+
+  sent(text: string, parameters: ReadonlyArray<unknown>): void {
+    if (this.text !== undefined) this.#before += `${this.text}\n`
     this.text = text
     this.parameters = parameters
   }
-  /** True when it may have set something of the session's. */
-  setsConfig = (): boolean => [...this.#before, this.text ?? ""].some((text) => /set_config/i.test(text))
-  readonly answered = (rows: ReadonlyArray<unknown>): void => {
+
+  answered(rows: ReadonlyArray<unknown>): void {
     this.rows = rows
+  }
+
+  /** True when it may have set something of the session's. */
+  setsConfig(): boolean {
+    return /set_config/i.test(this.#before + (this.text ?? ""))
   }
 }
 

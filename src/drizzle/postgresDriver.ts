@@ -190,7 +190,11 @@ class PostgresConnection implements Connection {
         watcher?.sent(text, parameters)
         const query = this.#send(text, parameters, { ...asked, prepare })
         // Before anybody else, who may ask the query for its rows in another form first.
-        if (watcher !== undefined) query.then(watcher.answered, () => {})
+        if (watcher !== undefined)
+          query.then(
+            (rows) => watcher.answered(rows),
+            () => {}
+          )
         return query
       }
     } as unknown as Sql)
