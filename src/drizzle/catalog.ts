@@ -57,6 +57,8 @@ interface ForeignKey extends Named {
 
 /** What the server says of a table. */
 export interface TableInfo {
+  /** Where it is, with its schema. */
+  readonly table: TableRef
   /** What it may be called in tags. */
   readonly names: ReadonlyArray<string>
   /** True for what the server keeps of itself. */
@@ -336,7 +338,7 @@ interface Answer {
 }
 
 const read = (answer: Answer): TableInfo => ({
-  names: namesOf(answer.self),
+  ...named(answer.self),
   isSystem: answer.self[0] === "pg_catalog" || answer.self[0] === "information_schema",
   isForeign: answer.kind === "f",
   isSequence: answer.kind === "S",

@@ -110,7 +110,7 @@ const isTrue = (column: ColumnRef, value: boolean): Atom => ({
 const equal = (left: Node, right: Node): ReadonlyArray<Conjunction> => {
   if ("RowExpr" in left && "RowExpr" in right) {
     const [ours, theirs] = [left.RowExpr.args ?? [], right.RowExpr.args ?? []]
-    return ours.length === theirs.length
+    return ours.length === theirs.length && ![...ours, ...theirs].some(isStar)
       ? ours.map((one, i) => equal(one, theirs[i]!)).reduce(both, [[]])
       : opaque
   }
@@ -131,6 +131,10 @@ const equal = (left: Node, right: Node): ReadonlyArray<Conjunction> => {
     ? opaque
     : [[{ _tag: "Equals", column, terms: [term] }]]
 }
+
+/** True for what may stand for several values: `books.*`, or the parts of a value that has some. */
+const isStar = (node: Node): boolean =>
+  "A_Indirection" in node || ("ColumnRef" in node && columnPath(node.ColumnRef) === undefined)
 
 const isIn = (left: Node, items: ReadonlyArray<Node>): ReadonlyArray<Conjunction> => {
   if ("RowExpr" in left) return limited(items.flatMap((item) => equal(left, item)))

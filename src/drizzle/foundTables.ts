@@ -5,7 +5,7 @@
  */
 import type { RangeVar } from "libpg-query"
 import type { Facts, Relation } from "./queryFacts.ts"
-import { type Region, regionIn, type TableRead, whyWhole } from "./regions.ts"
+import { type Region, regionIn, type TableRead, type Values, whyWhole } from "./regions.ts"
 import type { Pinned } from "./shownValues.ts"
 
 /** What was found of one mention of a table. */
@@ -74,6 +74,15 @@ export class FoundTables {
   /** Notes that any row of what has been found may matter. */
   makeAllWhole(because: string): void {
     for (const found of this.#found.values()) makeWhole(found, because)
+  }
+
+  /** Makes whole what is told by parameters that are not to be relied on. */
+  distrust(parameters: ReadonlySet<number>): void {
+    if (parameters.size === 0) return
+    const isDistrusted = (value: Values[number]) => value._tag === "Parameter" && parameters.has(value.number)
+    for (const found of this.#found.values())
+      if (found.regions?.some(({ terms }) => terms.flat().some(isDistrusted)))
+        makeWhole(found, "a parameter of its key stands in several places")
   }
 
   #of(range: RangeVar, relation: Relation): Found {

@@ -14,6 +14,7 @@ import {
   type JoinType,
   kindOf,
   type Level,
+  nameableIn,
   type Nested,
   type Output,
   type Place,
@@ -93,20 +94,22 @@ export class FromClauses {
   }
 
   #join(
-    { jointype, larg, rarg, quals, usingClause, isNatural, alias }: JoinExpr,
+    { jointype, larg, rarg, quals, usingClause, isNatural, alias, join_using_alias }: JoinExpr,
     around: Surroundings,
     hidden: Hidden
   ): Tree {
     // Which columns USING and NATURAL mean is not looked for, nor what becomes of their names.
     const isByName = usingClause !== undefined || isNatural === true
     const below = hidden === "names" || alias !== undefined ? "names" : isByName ? "columns" : hidden
+    // That of USING names what it compares, and hides nothing.
+    const name = (alias ?? join_using_alias)?.aliasname
     return {
       type: joinTypes[jointype ?? ""] ?? "full",
       left: this.#tree(larg!, around, below),
       right: this.#tree(rarg!, around, below),
       on: below === "nothing" ? alternativesOf(quals) : undefined,
       quals,
-      named: alias && opaqueSource(alias.aliasname)
+      named: name === undefined ? undefined : opaqueSource(name)
     }
   }
 
@@ -220,13 +223,6 @@ const joinTypes: Readonly<Record<string, JoinType>> = {
   JOIN_LEFT: "left",
   JOIN_RIGHT: "right",
   JOIN_FULL: "full"
-}
-
-/** What can be named of a tree: its sources, and the joins that have a name. */
-const nameableIn = (tree: Tree): ReadonlyArray<Source> => {
-  if ("source" in tree) return [tree.source]
-  const within = [...nameableIn(tree.left), ...nameableIn(tree.right)]
-  return tree.named === undefined ? within : [...within, tree.named]
 }
 
 /** A source of which nothing but its name is known. */

@@ -121,6 +121,13 @@ export const sourcesOf = (tree: Tree): ReadonlyArray<Source> =>
 export const joinsOf = (tree: Tree): ReadonlyArray<Join> =>
   "source" in tree ? [] : [...joinsOf(tree.left), ...joinsOf(tree.right), tree]
 
+/** What can be named of a tree: its sources, and the joins that have a name. */
+export const nameableIn = (tree: Tree): ReadonlyArray<Source> => {
+  if ("source" in tree) return [tree.source]
+  const within = [...nameableIn(tree.left), ...nameableIn(tree.right)]
+  return tree.named === undefined ? within : [...within, tree.named]
+}
+
 /** True for `on true`. */
 export const isOnTrue = ({ on }: Join): boolean => on?.length === 1 && on[0]!.length === 0
 
@@ -166,10 +173,15 @@ export const meantBy = (
   return typeof found === "string" ? undefined : { place: found, scope }
 }
 
+const systemColumns: ReadonlySet<string> = new Set(["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"])
+
 /** What a name means among these sources: a column of one; none, so that it may be one outside; or it is unclear. */
 const meantIn = (sources: ReadonlyArray<Source>, path: ReadonlyArray<string>): Place | "none" | "unclear" => {
   const [name, alias, schema] = path.toReversed()
   if (alias === undefined && sources.some(({ outputs }) => outputs === undefined)) return "unclear"
+  // Each table has these, and they are in no list of its columns.
+  if (alias === undefined && systemColumns.has(name!) && sources.some(({ table }) => table !== undefined))
+    return "unclear"
   const meant = sources.filter((source) =>
     alias === undefined ? hasColumn(source, name!) : source.alias === alias
   )

@@ -16,6 +16,8 @@ export interface Facts {
 export interface Relation {
   /** As it is called in tags. */
   readonly name: string
+  /** The same for no other table, whatever that is called. */
+  readonly identity: string
   /** Its columns by their names on the server, in order, with the kind of those whose values have a canonical text. */
   readonly columns: ReadonlyMap<string, Kind | undefined>
   /** What its model declares; `undefined` if there is none. */
@@ -51,8 +53,8 @@ export interface RelationKey {
 
 interface ForeignKey {
   readonly columns: ReadonlyArray<string>
-  /** What the table that is referred to may be called in tags. */
-  readonly refersTo: ReadonlyArray<string>
+  /** The identity of the table that is referred to. */
+  readonly refersTo: string
   readonly referenced: ReadonlyArray<string>
 }
 
@@ -60,6 +62,8 @@ interface ForeignKey {
 export type FunctionNature =
   /** It does nothing but compute one value. */
   | "scalar"
+  /** It does nothing but compute one value of many rows. */
+  | "aggregate"
   /** It does nothing but compute; it may answer any number of rows. */
   | "pure"
   /** Its answer depends on the time, on chance, or on the session. */

@@ -21,12 +21,19 @@
 import type { Node, SelectStmt } from "libpg-query"
 import { FoundTables } from "./foundTables.ts"
 import { FromClauses, nothingAround, withCommonTables } from "./fromClause.ts"
-import { joinsOf, type Level, selectedBy, type Source, sourcesOf, type Surroundings } from "./level.ts"
+import { joinsOf, type Level, nameableIn, selectedBy, type Source, type Surroundings } from "./level.ts"
 import { Mentions } from "./mentions.ts"
 import { functionName, tablesIn } from "./parser.ts"
 import type { Facts, Relation } from "./queryFacts.ts"
 import type { Missing, Pins, QueryReads, Values } from "./regions.ts"
-import { isPerRow, type IsScalar, limitsOfOne, queriesIn, showsEachRow } from "./selectShape.ts"
+import {
+  isPerRow,
+  limitsOfOne,
+  type NatureOf,
+  queriesIn,
+  repeatedParameters,
+  showsEachRow
+} from "./selectShape.ts"
 import {
   atRoot,
   notPinned,
@@ -65,7 +72,7 @@ class Analysis {
   readonly #tables: FoundTables
   readonly #mentions: Mentions
   readonly #fromClauses: FromClauses
-  readonly #isScalar: IsScalar
+  readonly #natureOf: NatureOf
   /** Statements whose every table must be accounted for: the query, and what the server adds: views and policies. */
   readonly #statements = new Set<SelectStmt>()
   /** How many queries have been looked into, each as often as it was. */
@@ -75,15 +82,16 @@ class Analysis {
     this.#tables = new FoundTables(facts)
     this.#mentions = new Mentions(facts)
     this.#fromClauses = new FromClauses(this.#tables, (view) => this.#statement(view))
-    this.#isScalar = (call) => {
+    this.#natureOf = (call) => {
       const { schema, name } = functionName(call)
-      return facts.function(schema, name) === "scalar"
+      return facts.function(schema, name)
     }
   }
 
   run(select: SelectStmt): QueryReads | Missing {
     this.#statement(select)
     this.#query(select, nothingAround, nothingWanted, atRoot)
+    this.#tables.distrust(repeatedParameters(select))
     for (const statement of this.#statements) this.#lastNet(statement)
     // What was looked at, may have been so in some of its alternatives only.
     if (this.#queries > mostQueries) this.#tables.makeAllWhole("the query is too complicated")
@@ -94,7 +102,7 @@ class Analysis {
       tables: tables.reads.map((read) => ({ ...read, groups: mentions.groupsOf(read.relation) })),
       untold: [...new Set([...mentions.untold, ...tables.untold])],
       unknown: mentions.unknown,
-      isPerRow: isPerRow(select, this.#isScalar)
+      isPerRow: isPerRow(select, this.#natureOf)
     }
   }
 
@@ -119,11 +127,16 @@ class Analysis {
   }
 
   #level(level: Level, wanted: Wanted, shownAt: ShownAt | undefined): void {
-    const columns = shownColumns(level, shownAt, this.#isScalar)
+    const columns = shownColumns(level, shownAt, this.#natureOf)
     const solutions = solutionsOf(level, givenBy(level, wanted))
     const mayNeedRow = shownAt?.isRoot === true && solutions.length === 1
     const views = solutions.map((solution): View => {
-      return { level, solution, pinned: pinnedIn(level, solution, columns, mayNeedRow), columns }
+      return {
+        level,
+        solution,
+        pinned: pinnedIn(level, solution, columns, mayNeedRow, this.#natureOf),
+        columns
+      }
     })
     for (const source of level.sources) this.#table(source, views)
     // What never holds still has an answer, if it counts.
@@ -152,7 +165,7 @@ class Analysis {
       this.#nested(source, view, before)
       this.#queriesIn(source.other, aroundIn(view, before))
     }
-    for (const join of trees.flatMap(joinsOf)) this.#queriesIn(join.quals, aroundIn(view, sourcesOf(join)))
+    for (const join of trees.flatMap(joinsOf)) this.#queriesIn(join.quals, aroundIn(view, nameableIn(join)))
     const elsewhere = { ...select, targetList: undefined, withClause: undefined, fromClause: undefined }
     this.#queriesIn(elsewhere, aroundIn(view, sources))
     this.#queriesIn(select.targetList, aroundIn(view, sources, showsEachRow(select) ? columns : []))
@@ -167,7 +180,7 @@ class Analysis {
     const wanted = wantedOf(source, pins)
     if (!isLateral) return this.#fromClauses.inside(select, () => this.#query(select, nested.around, wanted))
     if (!isByShown) return this.#query(select, aroundIn(view, before), wanted)
-    const limits = limitsOfOne(view.level.select, select) ?? []
+    const limits = limitsOfOne(view.level.select, select, this.#natureOf) ?? []
     const shown = view.columns.map((column) => ({
       ...column,
       shown: { ...column.shown, limitsOfOne: limits }

@@ -3,7 +3,7 @@
  * that `queryReads.ts` asks for (`queryFacts.ts`).
  */
 import type { RangeVar } from "libpg-query"
-import type { FunctionInfo, TableInfo } from "./catalog.ts"
+import { type FunctionInfo, type TableInfo, writtenName } from "./catalog.ts"
 import { kindOfServerType } from "./columnText.ts"
 import { type Dialect, columnName } from "./builders.ts"
 import { find, type ModelDefinition, type ToldColumn } from "./modelDefinition.ts"
@@ -45,14 +45,15 @@ export const relationOf = (parse: Parse, dialect: Dialect, info: TableInfo, ref:
   const policies = info.policies.map((policy) => expressionOf(parse, policy))
   return {
     name,
+    identity: writtenName(info.table),
     columns,
     model: definition && modelIn(definition, dialect, columns, uniques),
     uniques,
     // They do not bind rows of tables that inherit from it.
-    foreignKeys: (info.hasHeirs ? [] : info.foreignKeys).map(({ columns, referenced, names }) => ({
+    foreignKeys: (info.hasHeirs ? [] : info.foreignKeys).map(({ columns, referenced, table }) => ({
       columns,
       referenced,
-      refersTo: names
+      refersTo: writtenName(table)
     })),
     view,
     hidesRows: info.hasRowSecurity,
@@ -113,7 +114,8 @@ export const natureOf = (
   const isMomentary = found.length > own.length && (momentary.has(name) || ofServer.test(name))
   // An aggregate's volatility is nothing but what it has when nobody says another one.
   if (isMomentary || found.some(isVolatile)) return "volatile"
-  return found.some(({ isSet }) => isSet) ? "pure" : "scalar"
+  if (found.some(({ isSet }) => isSet)) return "pure"
+  return found.some(({ isAggregate }) => isAggregate) ? "aggregate" : "scalar"
 }
 
 /**

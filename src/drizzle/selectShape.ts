@@ -7,10 +7,11 @@
  */
 import type { FuncCall, Node, SelectStmt } from "libpg-query"
 import { columnPath, functionName, namesOf, selectOf, walk } from "./parser.ts"
+import type { FunctionNature } from "./queryFacts.ts"
 import type { Step } from "./regions.ts"
 
-/** True for a call that does nothing but compute one value. */
-export type IsScalar = (call: FuncCall) => boolean
+/** What a function is that is called. */
+export type NatureOf = (call: FuncCall) => FunctionNature | undefined
 
 // ------------------------------------------------------------------------------------------- rows that are shown
 
@@ -28,8 +29,9 @@ export const isLimited = ({ limitCount, limitOffset }: SelectStmt): boolean =>
 /** True where a function looks at other rows than its own: a row that is left out changes what it tells of the others. */
 export const hasWindow = ({ targetList, sortClause }: SelectStmt): boolean => {
   let isFound = false
-  walk([targetList, sortClause], (kind, part) => {
-    isFound ||= kind === "FuncCall" && part.over !== undefined
+  walk([targetList, sortClause], (_, part) => {
+    // Also what collects values in JSON by a syntax of its own.
+    isFound ||= part.over !== undefined
     return true
   })
   return isFound
@@ -68,11 +70,12 @@ export const showsEachRow = (select: SelectStmt): boolean =>
  * True when the answer has one row for each that is found: a function that answers a set makes several of it, or, where that
  * is empty, none, and then what is not shown was there all the same.
  */
-export const hasOneRowForEach = ({ targetList }: SelectStmt, isScalar: IsScalar): boolean => {
+export const hasOneRowForEach = ({ targetList }: SelectStmt, natureOf: NatureOf): boolean => {
   let isEachOne = true
   walk(targetList, (kind, part) => {
     if (kind !== "FuncCall") return kind !== "SubLink"
-    isEachOne &&= isScalar(part)
+    const nature = natureOf(part)
+    isEachOne &&= nature === "scalar" || nature === "aggregate"
     return isEachOne
   })
   return isEachOne
@@ -85,7 +88,7 @@ export const hasOneRowForEach = ({ targetList }: SelectStmt, isScalar: IsScalar)
  * conditions of the root, and the root merges no rows: no set operation, limit, offset, distinct or window, and no
  * aggregate but in groups by columns, which are what the lists are asked of among others.
  */
-export const isPerRow = (select: SelectStmt, isScalar: IsScalar): boolean => {
+export const isPerRow = (select: SelectStmt, natureOf: NatureOf): boolean => {
   const { larg, distinctClause, groupClause, havingClause } = select
   if (larg !== undefined || distinctClause !== undefined || isLimited(select) || hasWindow(select))
     return false
@@ -97,13 +100,23 @@ export const isPerRow = (select: SelectStmt, isScalar: IsScalar): boolean => {
       lists.every((list) => groupClause.some((node) => isSameColumn(node, list)))
     )
   if (havingClause !== undefined) return false
-  let isPlain = true
-  walk([select.targetList, select.sortClause], (kind, part) => {
-    if (kind !== "FuncCall") return kind !== "SelectStmt"
-    isPlain &&= isScalar(part) && !aggregates.has(functionName(part).name)
-    return isPlain
+  return !mayMergeRows([select.targetList, select.sortClause], natureOf)
+}
+
+/** True where an expression may be computed of many rows of its query, or make several of one. */
+const mayMergeRows = (tree: unknown, natureOf: NatureOf, isWithin = false): boolean => {
+  let isFound = false
+  walk(tree, (kind, part) => {
+    if (kind === "JsonArrayAgg" || kind === "JsonObjectAgg") isFound = true
+    // An aggregate in a subquery that asks for columns may be one of the query outside.
+    if (kind === "FuncCall")
+      isFound ||= isWithin
+        ? natureOf(part) === "aggregate" && part.agg_star !== true
+        : natureOf(part) !== "scalar"
+    if (kind === "SelectStmt") isFound ||= mayMergeRows(part, natureOf, true)
+    return !isFound && kind !== "SelectStmt"
   })
-  return isPlain
+  return isFound
 }
 
 /** What is compared with lists, but for what is below nodes of some kind. */
@@ -121,15 +134,27 @@ const comparedWithLists = (
   return found
 }
 
+/**
+ * Parameters that stand in several places of a statement. The server gives each the type that its first place asks for, so
+ * that it may not be in another one what was sent.
+ */
+export const repeatedParameters = (select: SelectStmt): ReadonlySet<number> => {
+  const seen = new Set<number>()
+  const repeated = new Set<number>()
+  walk({ select }, (kind, part) => {
+    if (kind !== "ParamRef") return true
+    const { number = 0 } = part
+    if (seen.has(number)) repeated.add(number)
+    seen.add(number)
+    return true
+  })
+  return repeated
+}
+
 const isSameColumn = (one: Node, other: Node): boolean =>
   "ColumnRef" in one &&
   "ColumnRef" in other &&
   namesOf(one.ColumnRef.fields).join(".") === namesOf(other.ColumnRef.fields).join(".")
-
-/** Of the functions that compute one value, those that compute it of many rows. */
-const aggregates: ReadonlySet<string> = new Set(
-  `array_agg avg bool_and bool_or count every json_agg jsonb_agg max min string_agg sum`.split(" ")
-)
 
 // ------------------------------------------------------------------------------------- what is selected, and where
 
@@ -186,7 +211,7 @@ const callOf = (node: Node | undefined, name: string): FuncCall | undefined =>
 export const queriesIn = (tree: unknown): ReadonlyArray<SelectStmt> => {
   const found: Array<SelectStmt> = []
   walk(tree, (kind, part) => {
-    if (kind === "SubLink") found.push(...[selectOf(part.subselect)].filter((select) => select !== undefined))
+    if (kind === "SelectStmt") found.push(part)
     return kind !== "SelectStmt"
   })
   return found
@@ -198,15 +223,19 @@ export const queriesIn = (tree: unknown): ReadonlyArray<SelectStmt> => {
  */
 export const limitsOfOne = (
   { limitOffset }: SelectStmt,
-  lateral: SelectStmt
-): ReadonlyArray<number> | undefined =>
-  limitOffset === undefined || collectsAll(lateral) ? [] : limitWithin(lateral)
+  lateral: SelectStmt,
+  natureOf: NatureOf
+): ReadonlyArray<number> | undefined => {
+  if (limitOffset === undefined || collectsAll(lateral)) return []
+  return hasOneRowForEach(lateral, natureOf) ? limitWithin(lateral) : undefined
+}
 
 /** True for a query that has one row, whatever it finds. */
 const collectsAll = ({ targetList = [], groupClause }: SelectStmt): boolean => {
-  const [target] = targetList
+  const [target, ...others] = targetList
   return (
     groupClause === undefined &&
+    others.length === 0 &&
     target !== undefined &&
     "ResTarget" in target &&
     collectedBy(target.ResTarget.val) !== undefined
@@ -214,9 +243,10 @@ const collectsAll = ({ targetList = [], groupClause }: SelectStmt): boolean => {
 }
 
 /** The parameter of LIMIT, of the query that one selects from: so Drizzle asks for one row. */
-const limitWithin = ({ fromClause = [] }: SelectStmt): ReadonlyArray<number> | undefined => {
+const limitWithin = ({ fromClause = [], groupClause }: SelectStmt): ReadonlyArray<number> | undefined => {
   const [from, ...others] = fromClause
-  if (from === undefined || others.length > 0) return undefined
-  const limit = "RangeSubselect" in from ? selectOf(from.RangeSubselect.subquery)?.limitCount : undefined
+  if (from === undefined || others.length > 0 || groupClause !== undefined) return undefined
+  const query = "RangeSubselect" in from ? selectOf(from.RangeSubselect.subquery) : undefined
+  const limit = query?.limitOption === "LIMIT_OPTION_WITH_TIES" ? undefined : query?.limitCount
   return limit !== undefined && "ParamRef" in limit ? [limit.ParamRef.number ?? 0] : undefined
 }

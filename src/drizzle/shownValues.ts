@@ -9,7 +9,7 @@
  *
  * 1. the join leaves no row of S out: it is a left join, or an inner one along a foreign key that holds;
  * 2. nothing that tells which rows are shown asks for T: no condition, no other inner join, and, where there is a limit, no
- *    order;
+ *    order; nor a left join to what one of these asks for, nor any left join where rows are skipped;
  * 3. where rows are skipped, T has one row at most for each of S, so that it does not move them;
  * 4. the answer shows the column of each of its rows.
  *
@@ -35,6 +35,7 @@ import {
   joinsOf,
   type Level,
   mayName,
+  nameableIn,
   type Place,
   placeIn,
   type Source,
@@ -45,7 +46,7 @@ import {
   hasOneRowForEach,
   isGrouped,
   isLimited,
-  type IsScalar,
+  type NatureOf,
   limitsOfOne,
   selectedIn,
   selectedInJson,
@@ -75,9 +76,9 @@ export type ShownColumns = ReadonlyArray<ShownColumn>
 export const shownColumns = (
   { select, sources }: Level,
   shownAt: ShownAt | undefined,
-  isScalar: IsScalar
+  natureOf: NatureOf
 ): ShownColumns => {
-  if (shownAt === undefined || isGrouped(select) || !hasOneRowForEach(select, isScalar)) return []
+  if (shownAt === undefined || isGrouped(select) || !hasOneRowForEach(select, natureOf)) return []
   const { path, isRoot } = shownAt
   return (isRoot ? selectedIn(select, path) : selectedInJson(select, path)).flatMap(({ path, value }) => {
     const place = "ColumnRef" in value ? placeIn(sources, value.ColumnRef) : undefined
@@ -109,10 +110,11 @@ export const pinnedIn = (
   level: Level,
   solution: Solution,
   columns: ShownColumns,
-  mayNeedRow: boolean
+  mayNeedRow: boolean,
+  natureOf: NatureOf
 ): ReadonlyMap<Source, Pinned> => {
   const { pins, edges } = solution
-  const joined = joinedToShown(level, solution, columns)
+  const joined = joinedToShown(level, solution, columns, natureOf)
   const inner = innerIn(level, solution)
   return new Map(
     level.sources.map((source) => {
@@ -156,7 +158,8 @@ interface Addition {
 const joinedToShown = (
   level: Level,
   solution: Solution,
-  columns: ShownColumns
+  columns: ShownColumns,
+  natureOf: NatureOf
 ): ReadonlyMap<Source, Addition> => {
   const { select, trees } = level
   const joins = trees.flatMap(joinsOf)
@@ -165,7 +168,10 @@ const joinedToShown = (
   const additions = joins.flatMap((join) => additionOf(join, solution))
   if (additions.length < joins.length) return found
   for (const addition of additions)
-    if (isWorthwhile(addition, level, solution, columns) && keepsShownRows(addition, level, solution))
+    if (
+      isWorthwhile(addition, level, solution, columns) &&
+      keepsShownRows(addition, level, solution, natureOf)
+    )
       found.set(addition.source, addition)
   // What is not covered by shown values may leave rows out by what is: then that is not covered by them, either.
   for (let isStable = false; !isStable;) {
@@ -215,14 +221,15 @@ const isWorthwhile = (
 const keepsShownRows = (
   { source, before, isInner, referring }: Addition,
   { select }: Level,
-  solution: Solution
+  solution: Solution,
+  natureOf: NatureOf
 ): boolean => {
   const keepsRows = !isInner || referring !== undefined
   // What is skipped must not depend on how many rows there are for one.
   const isCounted =
     select.limitOffset === undefined ||
     (source.nested?.isLateral === true
-      ? limitsOfOne(select, source.nested.select) !== undefined
+      ? limitsOfOne(select, source.nested.select, natureOf) !== undefined
       : isOneRowForEach(source, before, solution))
   return keepsRows && isCounted
 }
@@ -235,15 +242,17 @@ const hidingIn = (
   { select }: Level,
   additions: ReadonlyArray<Addition>,
   byShown: ReadonlyMap<Source, Addition>
-): ReadonlyArray<unknown> => [
-  select.whereClause,
-  isLimited(select) ? select.sortClause : undefined,
-  ...additions.flatMap(({ join, source, isInner }) => {
-    if (!isInner || byShown.has(source)) return []
-    // What USING names is not looked for.
-    return [join.on === undefined ? everyColumn : join.quals, source.nested?.select, source.other]
-  })
-]
+): ReadonlyArray<unknown> => {
+  const hiding: Array<unknown> = [select.whereClause, isLimited(select) ? select.sortClause : undefined]
+  // Each join names what stands before it.
+  for (const { join, source, isInner } of additions.toReversed()) {
+    if (byShown.has(source)) continue
+    // A left join leaves no row out by itself, but what it adds may be asked for, or counted.
+    if (!isInner && select.limitOffset === undefined && !mayName(hiding, source)) continue
+    hiding.push(join.on === undefined ? everyColumn : join.quals, source.nested?.select, source.other)
+  }
+  return hiding
+}
 
 /**
  * The source that an inner join follows a foreign key from, to what it refers to: it leaves out no row of it but those
@@ -252,9 +261,9 @@ const hidingIn = (
 const referringIn = (join: Join, joined: Source): Source | undefined => {
   const [condition, ...others] = join.on ?? []
   if (joined.table === undefined || condition === undefined || others.length > 0) return undefined
-  const { name, hidesRows } = joined.table.relation
+  const { identity, hidesRows } = joined.table.relation
   if (hidesRows) return undefined
-  const sources = sourcesOf(join)
+  const sources = nameableIn(join)
   const pairs = condition.map((atom) => {
     if (atom._tag !== "Same") return undefined
     const [left, right] = [placeIn(sources, atom.left), placeIn(sources, atom.right)]
@@ -266,7 +275,7 @@ const referringIn = (join: Join, joined: Source): Source | undefined => {
     pairs.every((pair) => pair?.[0]?.source === referring && pair?.[1]?.source === joined) &&
     (referring?.table?.relation.foreignKeys ?? []).some(
       ({ columns, referenced, refersTo }) =>
-        refersTo.includes(name) &&
+        refersTo === identity &&
         columns.length === pairs.length &&
         columns.every((column, i) =>
           pairs.some((pair) => pair![0]!.column === column && pair![1]!.column === referenced[i])

@@ -21,6 +21,7 @@ import {
   kindOf,
   type Level,
   meantBy,
+  nameableIn,
   type Place,
   placeIn,
   type Scope,
@@ -81,7 +82,7 @@ const solve = (level: Level, condition: Conjunction, given: ReadonlyArray<Given>
   for (const [join, type] of types) {
     if (join.on?.length !== 1 || type === "full") continue
     const side = type === "left" ? join.right : type === "right" ? join.left : join
-    found.take(join.on[0]!, sourcesOf(join), sourcesOf(side))
+    found.take(join.on[0]!, nameableIn(join), sourcesOf(side))
   }
   found.carry()
   return { pins: found.pins, edges: found.edges, types, nullable }
@@ -173,7 +174,7 @@ const simplify = (tree: Tree, strict: ReadonlySet<Source>, types: Map<Join, Join
   const isStrict = (side: Tree) => sourcesOf(side).some((source) => strict.has(source))
   const type = simpler(tree.type, isStrict(tree.left), isStrict(tree.right))
   types.set(tree, type)
-  const inOn = tree.on?.length === 1 ? strictIn(tree.on[0]!, sourcesOf(tree)) : []
+  const inOn = tree.on?.length === 1 ? strictIn(tree.on[0]!, nameableIn(tree)) : []
   const withOn = new Set([...strict, ...inOn])
   // A condition on what comes out holds before an outer join on the side that it keeps, the ON on the other one.
   simplify(tree.left, type === "full" ? new Set() : type === "left" ? strict : withOn, types)
@@ -200,11 +201,15 @@ const nullableBy = (types: Solution["types"]): ReadonlySet<Source> => {
 // ----------------------------------------------------------------------------------------------- how many rows
 
 /** The sources that an inner join adds. */
-export const innerIn = ({ trees }: Level, { types }: Solution): ReadonlySet<Source> =>
+export const innerIn = ({ trees }: Level, { types, nullable }: Solution): ReadonlySet<Source> =>
   new Set(
     trees
       .flatMap(joinsOf)
-      .flatMap((join) => (types.get(join) === "inner" && "source" in join.right ? [join.right.source] : []))
+      .flatMap((join) =>
+        types.get(join) === "inner" && "source" in join.right && !nullable.has(join.right.source)
+          ? [join.right.source]
+          : []
+      )
   )
 
 /** True when a source has one row at most that matters. A unique column may hold many nulls. */

@@ -15,6 +15,7 @@ import {
   not,
   notExists,
   or,
+  type SQL,
   sql
 } from "drizzle-orm"
 import {
@@ -72,7 +73,200 @@ const title = { title: books.title }
 const b2 = alias(books, "b2")
 const one = { x: sql`1` }
 
+/** What is selected, as the drivers answer builders: in lists. */
+const selected = (columns: ReadonlyArray<string>, from: SQL) => (db: AnyDatabase) =>
+  db.select(Object.fromEntries(columns.map((column) => [column, sql.raw(column)]))).from(from)
+
+/** Books with their authors, of which the answer shows the key. */
+const withAuthors = (db: AnyDatabase) =>
+  db
+    .select({ id: books.id, authorId: books.authorId, name: authors.name })
+    .from(books)
+    .leftJoin(authors, eq(authors.id, books.authorId))
+
+/** What is skipped, is told by how many rows a lateral query has for each book. */
+const skipping = (lateral: SQL, skipped: SQL) =>
+  selected(
+    ["b.id"],
+    sql`books b left join lateral (${lateral}) s on true order by b.id offset ${skipped} limit 1`
+  )
+
+/** Forms that only newer servers understand. */
+const newer: ReadonlyArray<Form> = [
+  [
+    "JSON of other rows, filtered outside",
+    (db) =>
+      db.execute(sql`select * from (select id, json_arrayagg(price) over () from books) s where s.id = 7`),
+    "books:* books~stats:*"
+  ],
+  [
+    "JSON of other rows, with a limit",
+    selected(
+      ["b.id", "b.author_id", "json_arrayagg(a.name) over ()"],
+      sql`books b left join authors a on a.id = b.author_id order by b.id limit 1`
+    ),
+    "authors:* books:*"
+  ],
+  [
+    "a query in JSON_ARRAY",
+    (db) =>
+      db.execute(
+        sql`with c as (select id, price from books)
+            select c.id, json_array(select price from c) from c where c.id = 7`
+      ),
+    "books:*"
+  ]
+]
+
 const forms: ReadonlyArray<Form> = [
+  // ------------------------------------------------------------------------ what tells by way of others which rows are shown
+  [
+    "a missing row that is joined by what is shown",
+    (db) => withAuthors(db).leftJoin(reviews, eq(reviews.stars, authors.countryId)).where(isNull(reviews.id)),
+    "authors:* books:* reviews:*"
+  ],
+  [
+    "an order by what is joined by what is shown",
+    (db) =>
+      withAuthors(db)
+        .leftJoin(countries, eq(countries.id, authors.countryId))
+        .orderBy(countries.name)
+        .limit(1),
+    "authors:* books:* countries:*"
+  ],
+  [
+    "an order by a lateral query of what is shown",
+    selected(
+      ["b.id", "b.author_id"],
+      sql`books b left join authors a on a.id = b.author_id left join lateral (select a.name n) s on true
+          order by s.n desc limit 1`
+    ),
+    "authors:* books:*"
+  ],
+  [
+    "a function of what is shown",
+    selected(
+      ["b.id", "b.author_id"],
+      sql`books b left join authors a on a.id = b.author_id
+          left join lateral generate_series(1, a.country_id) g(n) on true where g.n is null`
+    ),
+    "authors:* books:*"
+  ],
+  [
+    "rows that are skipped by how many are joined by what is shown",
+    (db) =>
+      withAuthors(db)
+        .leftJoin(reviews, eq(reviews.userId, authors.countryId))
+        .orderBy(desc(books.id))
+        .limit(1)
+        .offset(1),
+    "authors:* books:* reviews:*"
+  ],
+  [
+    "what is joined by what is shown, and asked for by nothing",
+    (db) =>
+      withAuthors(db).leftJoin(reviews, eq(reviews.userId, authors.countryId)).orderBy(books.id).limit(2),
+    "authors:id=3 books:* reviews:*"
+  ],
+  [
+    "an inner join on the nullable side, of which a null is shown",
+    selected(
+      ["a.id", "b.id"],
+      sql`authors s left join (books b join authors a on a.id = b.publisher_id) on a.id = s.country_id
+          where s.id = 3`
+    ),
+    "authors:* authors:id=3 books:*"
+  ],
+  [
+    "a lateral list beside a set",
+    skipping(
+      sql`select json_agg(r.id) j, unnest(array_agg(r.id)) u from reviews r where r.book_id = b.id`,
+      sql`1`
+    ),
+    "books:* reviews:*"
+  ],
+  [
+    "a lateral row with its equals",
+    skipping(
+      sql`select x.id from
+        (select r.id from reviews r where r.book_id = b.id order by r.book_id fetch first ${1} rows with ties) x`,
+      sql`1`
+    ),
+    "books:* reviews:*"
+  ],
+  [
+    "a set of a lateral row",
+    skipping(
+      sql`select generate_series(1, x.stars) from
+        (select r.stars from reviews r where r.book_id = b.id limit ${1}) x`,
+      sql`3`
+    ),
+    "books:* reviews:*"
+  ],
+  [
+    "totals of a lateral row",
+    skipping(
+      sql`select x.id from (select r.id from reviews r where r.book_id = b.id limit ${1}) x group by rollup(x.id)`,
+      sql`2`
+    ),
+    "books:* reviews:*"
+  ],
+
+  // ------------------------------------------------------------------------------------------------- whose a name is
+  [
+    "the name of a join in the ON of another one",
+    (db) =>
+      db.execute(
+        sql`select j.id from authors j where j.id = 3 and exists (
+              select 1 from (authors a cross join (select 1 one) k) as j join books c on c.author_id = j.id
+              where c.price > 100)`
+      ),
+    "authors:* authors:id=3 books:*"
+  ],
+  [
+    "the name of a join in a query in the ON of another one",
+    (db) =>
+      db.execute(
+        sql`select j.id from authors j where j.id = 3 and exists (
+              select 1 from (authors a cross join (select 1 one) k) as j join countries c on exists (
+                select 1 from books b where b.author_id = j.id and b.price > 100))`
+      ),
+    "authors:* authors:id=3 books:* countries:*"
+  ],
+  [
+    "the name of what USING compares",
+    (db) =>
+      db.execute(
+        sql`select x.id from authors x where x.id = 3 and exists (
+              select 1 from authors a join authors b using (id) as x, books c
+              where c.author_id = x.id and c.price > 100)`
+      ),
+    "authors:* authors:id=3 books:*"
+  ],
+  [
+    "a column of the system's, which another one outside is called like",
+    (db) =>
+      db.execute(
+        sql`select 1 from (select a.id as tableoid from authors a where a.id = 3) x
+            where exists (select 1 from books b where b.author_id = tableoid)`
+      ),
+    "authors:id=3 books:*"
+  ],
+  [
+    "rows that are compared by stars",
+    (db) =>
+      db.execute(
+        sql`select b.id from (select 1 x, 2 y) s, (select 7 z, 3 w) t, books b
+            where row(s.*, b.id, 3) = row(1, 2, t.*)`
+      ),
+    "books:* books~stats:*"
+  ],
+  [
+    "a parameter in several places, whose type the first one tells",
+    (db) => db.execute(sql`select title from books where id = ${3} or author_id = $1`),
+    "books:*"
+  ],
+
   // -------------------------------------------------------------------------------------------------- one table
   ["primary key", (db) => db.select(title).from(books).where(eq(books.id, 7)), "books:id=7"],
   ["nothing found", (db) => db.select(title).from(books).where(eq(books.id, 77)), "books:id=77"],
@@ -851,6 +1045,10 @@ describe("what a query reads", () => {
       on(database, setUp, () => checkAll(forms, (build) => Db.query(build)))
     )
   }
+
+  it.effect("is told of what newer servers understand", () =>
+    on(databases[0], setUp, () => checkAll(newer, (build) => Db.query(build)))
+  )
 
   it.effect("says why a table is read whole, and which key would help", () =>
     on(databases[0], setUp, () =>

@@ -148,6 +148,12 @@ describe("a batch that is answered by a query", () => {
         sql`select distinct on (title is null) * from books where id in (1, 2, 3) order by title is null, id`,
         sql`select id, row_number() over (order by id) from books where id in (1, 2, 3)`,
         sql`select max(id) from books where id in (1, 2, 3)`,
+        sql`select stddev(id) from books where id in (1, 2, 3)`,
+        sql`select percentile_cont(0.5) within group (order by id) from books where id in (1, 2, 3)`,
+        sql`select json_object_agg(id, title) from books where id in (1, 2, 3)`,
+        sql`select (select sum(books.id)) from books where id in (1, 2, 3)`,
+        sql`select json_arrayagg(id) from books where id in (1, 2, 3)`,
+        sql`select id, json_arrayagg(id) over () from books where id in (1, 2, 3)`,
         sql`select title is null, count(*) from books where id in (1, 2, 3) group by 1`,
         sql`select * from (select * from books where id in (1, 2, 3) order by id limit 2) b`,
         sql`with b as (select max(id) from books where id in (1, 2, 3)) select * from b`,
@@ -162,6 +168,9 @@ describe("a batch that is answered by a query", () => {
       }
       const grouped = sql`select id, count(*) from books where id in (1, 2, 3) group by id`
       assert.deepStrictEqual(yield* endedBy(books, 3, (db) => db.execute(grouped)), [3])
+      const counted = sql`select id, (select count(*) from reviews r where r.book_id = books.id)
+        from books where id in (1, 2, 3)`
+      assert.deepStrictEqual(yield* endedBy(books, 1, (db) => db.execute(counted)), [1])
       const filtered = sql`select lower(title) from books where id in (1, 2, 3) and title in ('a', 'b')`
       assert.deepStrictEqual(yield* endedBy(books, 2, (db) => db.execute(filtered)), [2])
     })

@@ -224,6 +224,20 @@ describe("row-level security", () => {
 })
 
 describe("a foreign key", () => {
+  it.effect("leads to its own table, and not to another one that is called the same", () =>
+    on(
+      databases[0],
+      `${setUp}; create schema shop; create table shop.authors (id int primary key, name text)`,
+      () =>
+        Db.transaction(
+          Effect.gen(function* () {
+            yield* raw("set local search_path to shop, public")
+            assert.strictEqual(yield* idsOf(withAuthors), "@authors:* @books:* @shop.authors:*")
+          })
+        )
+    )
+  )
+
   it.effect("does not bind rows of tables that inherit", () =>
     on(databases[0], setUp, ({ run }) =>
       Effect.gen(function* () {
