@@ -317,6 +317,17 @@ export const mutants: ReadonlyArray<Mutant> = [
     forms: ["by way of one"]
   },
   {
+    name: "left joins hide nothing",
+    is: "a left join is taken to have no part in which rows are shown, whatever asks for what it adds",
+    changes: [
+      shown(
+        "if (!isInner && select.limitOffset === undefined && !mayName(hiding, source)) continue",
+        "if (!isInner) continue"
+      )
+    ],
+    forms: ["roundabout"]
+  },
+  {
     name: "first shown row",
     is: "of the rows that an answer shows only the first is looked at",
     changes: [

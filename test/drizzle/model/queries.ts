@@ -817,6 +817,25 @@ const byWayOfOne: Form = (chance, db) => {
   return { statement: statement.orderBy(by, ...totalOrder(all)).limit(1), isOrdered: true }
 }
 
+/** What is told by way of a row that is shown where it belongs: that nothing is joined to it, an order, how many rows are skipped. */
+const roundabout: Form = (chance, db) => {
+  const [from, to, on] = chance.of(foreignKeys)
+  const [, other, further] = chance.of(edgesOf(to))
+  const base = named(chance, placeNamed(from), [])
+  const [between, last] = [aliased(placeNamed(to)), aliased(placeNamed(other))]
+  const statement: any = (db.select(columnsIn(base, Object.keys(on))).from(base.as) as any)
+    .leftJoin(between.as, onEdge(between, base, on))
+    .leftJoin(last.as, onEdge(last, between, further))
+  const kind = chance.below(3)
+  if (kind === 0) return { statement: statement.where(isNull(last.as[Object.values(further)[0]!])) }
+  const by =
+    kind === 1
+      ? [chance.of([asc, desc])(sql`coalesce(${someColumn(chance, [last])}::text, 'C')`)]
+      : order(chance, [base])
+  const ordered = statement.orderBy(...by, ...totalOrder([base, between, last])).limit(1 + chance.below(2))
+  return { statement: kind === 1 ? ordered : ordered.offset(1 + chance.below(2)), isOrdered: true }
+}
+
 /** Some of what there is, in its own order, before which is skipped what as many rows are as others are joined to it. */
 const skipping: Form = (chance, db) => {
   const [from, to, on] = chance.of(edges)
@@ -1528,6 +1547,7 @@ const forms: Readonly<Record<string, Form>> = {
   "referring to some": referringToSome,
   "not one row": notOneRow,
   "by way of one": byWayOfOne,
+  roundabout,
   skipping,
   "anti join": antiJoin,
   "self join": selfJoin,
