@@ -284,7 +284,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "conditions on what is joined",
     is: "an answer is taken for one that shows all there is, though a condition on what is joined leaves rows out",
-    changes: [shown("select.whereClause,\n  isLimited", "isLimited")],
+    changes: [shown("[select.whereClause, isLimited", "[isLimited")],
     forms: ["with some related"]
   },
   {
@@ -390,7 +390,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     name: "sets show rows",
     is: "a function that answers a set is taken to show each row",
-    changes: [shown("|| !hasOneRowForEach(select, isScalar)) return []", ") return []")],
+    changes: [shown("|| !hasOneRowForEach(select, natureOf)) return []", ") return []")],
     forms: ["sets and windows"]
   },
   {
