@@ -173,7 +173,10 @@ export const meantBy = (
   return typeof found === "string" ? undefined : { place: found, scope }
 }
 
-const systemColumns: ReadonlySet<string> = new Set(["tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"])
+/** Columns of the system that change also where nothing else does. */
+export const momentaryColumns: ReadonlySet<string> = new Set(["ctid", "xmin", "xmax", "cmin", "cmax"])
+
+const systemColumns: ReadonlySet<string> = new Set([...momentaryColumns, "tableoid"])
 
 /** What a name means among these sources: a column of one; none, so that it may be one outside; or it is unclear. */
 const meantIn = (sources: ReadonlyArray<Source>, path: ReadonlyArray<string>): Place | "none" | "unclear" => {

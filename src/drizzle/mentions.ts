@@ -6,12 +6,10 @@
  * what is read.
  */
 import type { ColumnRef, FuncCall, Node, SelectStmt } from "libpg-query"
+import { momentaryColumns } from "./level.ts"
 import { functionName, namesOf, selectOf, walk } from "./parser.ts"
 import type { Facts, Relation } from "./queryFacts.ts"
 import { isOrderedByPlace } from "./selectShape.ts"
-
-/** Columns of the system, which change also where nothing else does. */
-const systemColumns: ReadonlySet<string> = new Set(["ctid", "xmin", "xmax", "cmin", "cmax"])
 
 /** What the parts of a statement mention, taken together. */
 export class Mentions {
@@ -124,7 +122,7 @@ export class Mentions {
     for (const name of names) {
       if (name === undefined) continue
       this.#columnNames.add(name)
-      if (systemColumns.has(name)) this.#untold.add(name)
+      if (momentaryColumns.has(name)) this.#untold.add(name)
     }
   }
 

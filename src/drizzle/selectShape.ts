@@ -181,15 +181,19 @@ export const selectedIn = (
  * What is selected within one value, as Drizzle's relations do: the expressions of `json_build_array(…)`, or of each in
  * `coalesce(json_agg(json_build_array(…)), …)`.
  */
-export const selectedInJson = (
-  { targetList = [] }: SelectStmt,
-  path: ReadonlyArray<Step>
-): ReadonlyArray<Placed> => {
-  const [target, ...others] = targetList
-  if (others.length > 0 || target === undefined || !("ResTarget" in target)) return []
-  const each = collectedBy(target.ResTarget.val)
-  const list = callOf(each ?? target.ResTarget.val, "json_build_array")
+export const selectedInJson = (select: SelectStmt, path: ReadonlyArray<Step>): ReadonlyArray<Placed> => {
+  const value = onlyValueIn(select)
+  const each = collectedBy(value)
+  const list = callOf(each ?? value, "json_build_array")
   return placed(list?.args ?? [], each === undefined ? path : [...path, "each"])
+}
+
+/** What is selected, if it is one value. */
+const onlyValueIn = ({ targetList = [] }: SelectStmt): Node | undefined => {
+  const [target, ...others] = targetList
+  return others.length === 0 && target !== undefined && "ResTarget" in target
+    ? target.ResTarget.val
+    : undefined
 }
 
 /** What `json_agg` collects, of every row. */
@@ -231,16 +235,8 @@ export const limitsOfOne = (
 }
 
 /** True for a query that has one row, whatever it finds. */
-const collectsAll = ({ targetList = [], groupClause }: SelectStmt): boolean => {
-  const [target, ...others] = targetList
-  return (
-    groupClause === undefined &&
-    others.length === 0 &&
-    target !== undefined &&
-    "ResTarget" in target &&
-    collectedBy(target.ResTarget.val) !== undefined
-  )
-}
+const collectsAll = (select: SelectStmt): boolean =>
+  select.groupClause === undefined && collectedBy(onlyValueIn(select)) !== undefined
 
 /** The parameter of LIMIT, of the query that one selects from: so Drizzle asks for one row. */
 const limitWithin = ({ fromClause = [], groupClause }: SelectStmt): ReadonlyArray<number> | undefined => {

@@ -114,8 +114,8 @@ export const pinnedIn = (
   natureOf: NatureOf
 ): ReadonlyMap<Source, Pinned> => {
   const { pins, edges } = solution
-  const joined = joinedToShown(level, solution, columns, natureOf)
   const inner = innerIn(level, solution)
+  const joined = joinedToShown({ level, solution, columns, inner, natureOf })
   return new Map(
     level.sources.map((source) => {
       const own = new Map(pins.get(source))
@@ -144,6 +144,16 @@ const shownOf = (
   inner: ReadonlySet<Source>
 ): Shown | undefined => shownIn(columns, from) ?? (inner.has(to.source) ? shownIn(columns, to) : undefined)
 
+/** What is known of an alternative, before the values that the answer shows are. */
+interface Known {
+  readonly level: Level
+  readonly solution: Solution
+  readonly columns: ShownColumns
+  /** The sources that an inner join adds. */
+  readonly inner: ReadonlySet<Source>
+  readonly natureOf: NatureOf
+}
+
 /** What a join adds to the sources before it. */
 interface Addition {
   readonly join: Join
@@ -155,12 +165,8 @@ interface Addition {
 }
 
 /** The sources that the rule holds for: of which only what is joined to the rows that are shown can matter. */
-const joinedToShown = (
-  level: Level,
-  solution: Solution,
-  columns: ShownColumns,
-  natureOf: NatureOf
-): ReadonlyMap<Source, Addition> => {
+const joinedToShown = (known: Known): ReadonlyMap<Source, Addition> => {
+  const { level, solution, columns } = known
   const { select, trees } = level
   const joins = trees.flatMap(joinsOf)
   const found = new Map<Source, Addition>()
@@ -168,11 +174,7 @@ const joinedToShown = (
   const additions = joins.flatMap((join) => additionOf(join, solution))
   if (additions.length < joins.length) return found
   for (const addition of additions)
-    if (
-      isWorthwhile(addition, level, solution, columns) &&
-      keepsShownRows(addition, level, solution, natureOf)
-    )
-      found.set(addition.source, addition)
+    if (isWorthwhile(addition, known) && keepsShownRows(addition, known)) found.set(addition.source, addition)
   // What is not covered by shown values may leave rows out by what is: then that is not covered by them, either.
   for (let isStable = false; !isStable;) {
     isStable = true
@@ -196,18 +198,12 @@ const additionOf = (join: Join, { types }: Solution): ReadonlyArray<Addition> =>
 }
 
 /** True where shown values make a region of a source that has none without them, or can be handed to its query. */
-const isWorthwhile = (
-  { join, source, before }: Addition,
-  level: Level,
-  solution: Solution,
-  columns: ShownColumns
-): boolean => {
+const isWorthwhile = ({ join, source, before }: Addition, { solution, columns, inner }: Known): boolean => {
   const { table, nested } = source
   // What is lateral takes them from the level it is in, and not from its ON.
   if (nested !== undefined) return !nested.isLateral || isOnTrue(join)
   if (table === undefined) return false
   const pins: Pins = solution.pins.get(source) ?? new Map()
-  const inner = innerIn(level, solution)
   const carried = solution.edges.filter(
     ({ from, to }) =>
       to.source === source && before.has(from.source) && shownOf(columns, from, to, inner) !== undefined
@@ -220,9 +216,7 @@ const isWorthwhile = (
 /** True where a join leaves no row out, and moves none that is skipped. */
 const keepsShownRows = (
   { source, before, isInner, referring }: Addition,
-  { select }: Level,
-  solution: Solution,
-  natureOf: NatureOf
+  { level: { select }, solution, natureOf }: Known
 ): boolean => {
   const keepsRows = !isInner || referring !== undefined
   // What is skipped must not depend on how many rows there are for one.
