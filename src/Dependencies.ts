@@ -99,7 +99,7 @@ const noted = ({ ids, reads }: Recording, shared?: Read): Noted => {
   const [first] = reads
   // Most lookups ask one question.
   if (reads.length === 1 && ids.size === 0 && first!.fallbacks.length < 2) {
-    const own = distinct(idsOf(first!, shared))
+    const own = [...new Set(idsOf(first!, shared))]
     const { source, fallbacks, untold } = first!
     return collapsed({
       ids: own,
@@ -137,9 +137,6 @@ const idsOf = (read: Read, shared: Read | undefined): ReadonlyArray<string> =>
   read === shared || read.idsByValue.size === 0
     ? read.ids
     : [...read.ids, ...Array.from(read.idsByValue.values()).flat()]
-
-const distinct = (ids: ReadonlyArray<string>): ReadonlyArray<string> =>
-  ids.length > 8 ? [...new Set(ids)] : ids.filter((id, i) => ids.indexOf(id) === i)
 
 /** The same with the rows that are a key's own. */
 const withOwn = (common: Noted, statement: string, own: ReadonlySet<string>): Noted => {
